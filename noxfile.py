@@ -1,0 +1,148 @@
+"""The checks of the monorepo. `nox --list` shows them, plain `nox` runs all but the benchmarks.
+
+One build serves every session: what is tested is the wheels in dist/, never the tree.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5.1"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False  # also where CI is set: use what is there
+
+ROOT = Path(__file__).parent
+DIST = ROOT / "dist"
+BUILT_FROM = DIST / ".built-from"
+PROJECT = nox.project.load_toml("pyproject.toml")
+PACKAGES: list[str] = PROJECT["tool"]["uv"]["workspace"]["members"]
+SOURCES = [f"{package}/src" for package in PACKAGES]
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+
+
+def group(name: str) -> list[str]:
+    """Requirements of a dependency group, held to the versions of constraints.txt."""
+    return ["-c", "constraints.txt", *nox.project.dependency_groups(PROJECT, name)]
+
+
+def files_of(package: str) -> Iterator[Path]:
+    """Every file that ends up in the package's wheel or sdist, or says how to build them."""
+    for path in sorted((ROOT / package).rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            yield path
+
+
+def fingerprint() -> str:
+    """A digest of all packages' files: the same digest, the same wheels."""
+    digest = hashlib.sha256()
+    for package in PACKAGES:
+        for path in files_of(package):
+            digest.update(f"{path.relative_to(ROOT)}\0".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def wheel(package: str) -> str:
+    """Path of the package's wheel in dist/."""
+    (path,) = DIST.glob(f"{package.replace('-', '_')}-*.whl")
+    return str(path)
+
+
+def install_wheels(session: nox.Session, packages: list[str], *more: str) -> None:
+    """Install exactly these wheels, and what they need, into the session's environment."""
+    wheels = [wheel(package) for package in packages]
+    # A reused environment may hold an older build of the same version: replace it first.
+    session.install("--force-reinstall", "--no-deps", *wheels)
+    session.install("-c", "constraints.txt", *wheels, *more)
+
+
+def readme_command(number: int) -> str:
+    """The `number`-th (from 1) shell block of README.md, as it is printed there."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    blocks: list[str] = re.findall(r"^```(?:sh|bash)\n(.*?)^```", text, re.M | re.S)
+    return blocks[number - 1]
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Wheels and sdists of all packages into dist/; nothing to do while they are up to date."""
+    current = fingerprint()
+    if BUILT_FROM.exists() and BUILT_FROM.read_text("utf-8") == current:
+        session.log("dist/ is up to date")
+        return
+    shutil.rmtree(DIST, ignore_errors=True)
+    session.install(*group("build"))
+    for package in PACKAGES:
+        # The sdist first, then the wheel from it: a file that the sdist lacks is found here.
+        session.run(
+            "pyproject-build", "--no-isolation", "--outdir", str(DIST), package, silent=True
+        )
+        names = zipfile.ZipFile(wheel(package)).namelist()
+        if not any(name.endswith("/py.typed") for name in names):
+            session.error(f"the wheel of {package} has no py.typed")
+        if stray := [name for name in names if "tests" in Path(name).parts]:
+            session.error(f"the wheel of {package} brings tests: {stray}")
+        session.log(f"built {Path(wheel(package)).name}")
+    BUILT_FROM.write_text(current, "utf-8")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, formatting, and who may import what."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports", "--no-cache", env={"PYTHONPATH": os.pathsep.join(SOURCES)})
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Mypy and pyright, both strict, on the sources and on what users and plugins may write."""
+    editable = [argument for package in PACKAGES for argument in ("-e", package)]
+    session.install(*group("typing"), *editable)
+    session.run("mypy", *SOURCES, "tests/typing")
+    session.run("pyright")
+    session.run("python", "tests/typing/check_refused.py")
+
+
+@nox.session(requires=["build"])
+def core_only(session: nox.Session) -> None:
+    """aioq-core with nothing beside it."""
+    install_wheels(session, PACKAGES[:1], "pytest")
+    session.run("pytest", "tests/core_only")
+
+
+@nox.session(venv_backend="none")
+def quickstart(session: nox.Session) -> None:
+    """The first command of README.md, as written, in a fresh copy of the tree."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "aioq"
+        ignored = shutil.ignore_patterns(
+            ".*", "__pycache__", "dist", "build", "node_modules", "aioq.db*"
+        )
+        shutil.copytree(ROOT, copy, ignore=ignored)
+        with session.chdir(copy):
+            session.run("bash", "-c", readme_command(1), external=True)
+
+
+@nox.session(default=False, requires=["build"])
+def bench(session: nox.Session) -> None:
+    """The benchmarks, against the wheels; arguments after `--` go to bench/run.py."""
+    install_wheels(session, PACKAGES, *group("bench"))
+    session.run("python", "bench/run.py", *session.posargs)
+
+
+# Last, so that pytest's closing line stands at the end of a full run.
+@nox.session(python=PYTHONS, requires=["build"])
+def tests(session: nox.Session) -> None:
+    """The tests, on each Python that is installed; arguments after `--` go to pytest."""
+    install_wheels(session, PACKAGES, *group("test"))
+    session.run("pytest", *(session.posargs or ["tests"]))
