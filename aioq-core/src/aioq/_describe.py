@@ -1,0 +1,61 @@
+"""Errors as text: one line for people, a traceback that begins in the user's code."""
+
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import TypeAlias
+
+from aioq.errors import Abort, AioqError
+
+__all__ = ["ExcInfo", "describe", "exc_info", "shorten", "traceback_of"]
+
+MAX_ERROR = 2_000
+MAX_TRACEBACK = 16_000
+_OWN_CODE = str(Path(__file__).parent)
+
+ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
+
+
+def describe(error: BaseException) -> str:
+    """``"ValueError: boom"``; an ``Abort`` is its reason."""
+    if isinstance(error, Abort):
+        return shorten(error.reason, MAX_ERROR)
+    try:
+        text = str(error)
+    except Exception as exc:
+        text = f"(its text cannot be had: {type(exc).__name__})"
+    name = type(error).__qualname__
+    return shorten(f"{name}: {text}" if text else name, MAX_ERROR)
+
+
+def exc_info(error: BaseException) -> ExcInfo:
+    """For a logger's ``exc_info``: the error without the frames of aioq that led to its task."""
+    start = error.__traceback__
+    frames = _from_user_code(start)
+    if frames is None and not isinstance(error, AioqError):
+        frames = start
+    return type(error), error, frames
+
+
+def traceback_of(error: BaseException) -> str:
+    """Its traceback as text, the end of it where it is very long."""
+    try:
+        text = "".join(traceback.format_exception(*exc_info(error)))
+    except Exception as exc:
+        return f"(no traceback: formatting it raised {type(exc).__name__})"
+    return shorten(text, MAX_TRACEBACK, keep_end=True)
+
+
+def _from_user_code(frame: TracebackType | None) -> TracebackType | None:
+    """From the first frame that is not ours; None when all are."""
+    while frame is not None and frame.tb_frame.f_code.co_filename.startswith(_OWN_CODE):
+        frame = frame.tb_next
+    return frame
+
+
+def shorten(text: str, limit: int, *, keep_end: bool = False) -> str:
+    """At most about ``limit`` characters, and nothing that UTF-8 cannot carry."""
+    if len(text) > limit:
+        cut = f"({len(text) - limit} characters left out)"
+        text = f"{cut} ...{text[-limit:]}" if keep_end else f"{text[:limit]}... {cut}"
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,156 @@
+"""Group commit of enqueues: what is waiting goes out in one call, and is never sent twice.
+
+There is no timer. While one call is on the wire new jobs gather; the next call takes all of them.
+Each call numbers its batch per queue, so that it can be repeated after a lost reply: the store
+answers ``already`` to a number it has seen (see ``BaseBroker.enqueue``).
+"""
+
+import os
+import random
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import anyio
+
+from aioq import _background
+from aioq._broker import BaseBroker
+from aioq._clock import monotonic
+from aioq._records import Added, NewJob
+from aioq.errors import AioqError, BatchRejected, BrokerUnavailable, EnqueueError
+
+__all__ = ["Answer", "Sender"]
+
+Answer: TypeAlias = Added | AioqError
+
+
+@dataclass(slots=True)
+class _Call:
+    """The jobs of one caller, and who waits for the answers."""
+
+    jobs: Sequence[NewJob]
+    answers: list[Answer] = field(default_factory=list[Answer])
+    done: anyio.Event = field(default_factory=anyio.Event)
+
+
+class Sender:
+    """Sends jobs to one broker from one event loop.
+
+    Args:
+        broker: an open broker.
+        patience: seconds for which a call is repeated while the store is out of reach.
+    """
+
+    def __init__(self, broker: BaseBroker, *, patience: float = 30.0) -> None:
+        self._broker = broker
+        self._patience = patience
+        self._producer = os.urandom(8)
+        self._numbers: dict[str, int] = {}
+        self._waiting: deque[_Call] = deque()
+        self._sending = False
+
+    async def send(self, jobs: Sequence[NewJob]) -> list[Answer]:
+        """One answer per job, in order: stored, or why not.
+
+        The store goes on with what it was handed when the awaiting task is cancelled.
+        """
+        call = _Call(jobs)
+        self._waiting.append(call)
+        if not self._sending:
+            self._sending = True
+            _background.start(self._run(), "aioq.enqueue")
+        await call.done.wait()
+        return call.answers
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                await self._send(self._gather())
+        finally:
+            self._sending = False
+
+    def _gather(self) -> list[_Call]:
+        """Whole calls, up to what the broker takes at once; a larger one goes alone."""
+        most = self._broker.capabilities.max_batch
+        calls = [self._waiting.popleft()]
+        size = len(calls[0].jobs)
+        while self._waiting and size + len(self._waiting[0].jobs) <= most:
+            calls.append(self._waiting.popleft())
+            size += len(calls[-1].jobs)
+        return calls
+
+    async def _send(self, calls: list[_Call]) -> None:
+        """Answer every one of these calls, whatever happens."""
+        try:
+            if len(calls) == 1:
+                await self._send_alone(calls[0])
+            else:
+                await self._send_together(calls)
+        except BaseException as exc:
+            lost = EnqueueError(f"the enqueue was interrupted ({exc!r}); it may be stored")
+            for call in calls:
+                call.answers.extend([lost] * (len(call.jobs) - len(call.answers)))
+            if not isinstance(exc, Exception):
+                raise
+        finally:
+            for call in calls:
+                call.done.set()
+
+    async def _send_together(self, calls: list[_Call]) -> None:
+        try:
+            answers = await self._submit([job for call in calls for job in call.jobs])
+        except BatchRejected:
+            half = len(calls) // 2
+            await self._send(calls[:half])
+            await self._send(calls[half:])
+            return
+        rest = iter(answers)
+        for call in calls:
+            call.answers.extend(next(rest) for _ in call.jobs)
+
+    async def _send_alone(self, call: _Call) -> None:
+        most = self._broker.capabilities.max_enqueue
+        for start in range(0, len(call.jobs), most):
+            call.answers.extend(await self._split(call.jobs[start : start + most]))
+
+    async def _split(self, jobs: Sequence[NewJob]) -> Sequence[Answer]:
+        """One caller's jobs; without transactions a bad one costs only itself."""
+        try:
+            return await self._submit(jobs)
+        except BatchRejected as exc:
+            if len(jobs) == 1 or self._broker.capabilities.transactional_batches:
+                return [EnqueueError(f"the store refused it: {exc}")] * len(jobs)
+        half = len(jobs) // 2
+        return [*await self._split(jobs[:half]), *await self._split(jobs[half:])]
+
+    async def _submit(self, jobs: Sequence[NewJob]) -> Sequence[Answer]:
+        """One numbered call, repeated with the same numbers while the store is out of reach.
+
+        Raises:
+            BatchRejected: an item cannot be stored; nothing was.
+        """
+        numbers = {job.queue: self._numbers.get(job.queue, 0) + 1 for job in jobs}
+        self._numbers.update(numbers)
+        deadline = monotonic() + self._patience
+        pause = 0.05
+        while True:
+            try:
+                return await self._broker.enqueue(jobs, producer=self._producer, numbers=numbers)
+            except BrokerUnavailable as exc:
+                if monotonic() + pause > deadline:
+                    lost = EnqueueError(
+                        f"{self._broker.url} did not answer for {self._patience:g} s ({exc}); "
+                        f"the job may be stored or not"
+                    )
+                    return [lost] * len(jobs)
+            except BatchRejected:
+                raise
+            except AioqError as exc:
+                return [exc] * len(jobs)
+            except Exception as exc:
+                refused = EnqueueError(f"the enqueue failed: {type(exc).__name__}: {exc}")
+                refused.__cause__ = exc
+                return [refused] * len(jobs)
+            await anyio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, 2.0)

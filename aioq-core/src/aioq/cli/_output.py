@@ -1,0 +1,99 @@
+"""What people and programs read: tables, JSON, and one line for whatever is wrong."""
+
+import os
+import select
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, TextIO
+
+import click
+import msgspec
+
+__all__ = [
+    "as_json",
+    "error",
+    "note",
+    "one_line",
+    "print_json",
+    "printable",
+    "show_warning",
+    "stdout_is_closed",
+    "table",
+    "utc",
+]
+
+
+def one_line(text: str) -> str:
+    """The text without line breaks and control characters."""
+    return printable(" ".join(text.split()))
+
+
+def printable(text: str) -> str:
+    """The text with control characters shown as escapes: what a job holds cannot steer a terminal.
+
+    Line breaks and tabs stay.
+    """
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text
+    )
+
+
+def error(text: str) -> None:
+    """One ``error:`` line on stderr."""
+    click.echo(f"error: {one_line(text)}", err=True)
+
+
+def note(text: str) -> None:
+    """A line for people, on stderr, out of the way of what programs read."""
+    click.echo(one_line(text), err=True)
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """``warnings.showwarning``: one ``warning:`` line, without source code."""
+    click.echo(f"warning: {one_line(str(message))}", file=file, err=True)
+
+
+def as_json(value: Any) -> str:
+    """The value as JSON; what JSON does not know is shown as its ``repr``."""
+    return msgspec.json.encode(value, enc_hook=repr).decode()
+
+
+def print_json(value: Any) -> None:
+    """The value as indented JSON on stdout."""
+    click.echo(msgspec.json.format(as_json(value), indent=2))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Aligned columns, two spaces apart."""
+    lines = [head, *([one_line(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def utc(instant: datetime | None) -> str:
+    """A UTC time to the second; ``-`` for none."""
+    return "-" if instant is None else f"{instant:%Y-%m-%d %H:%M:%S}"
+
+
+def stdout_is_closed() -> bool:
+    """Whether the reader of stdout has gone; it is then pointed at nothing, so that leaving is
+    quiet."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    if not poll.poll(0):
+        return False
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, sys.stdout.fileno())
+    os.close(nothing)
+    return True

@@ -1,0 +1,168 @@
+"""``aioq enqueue``: send one job from the shell."""
+
+import asyncio
+from datetime import datetime
+from typing import Any
+
+import click
+import msgspec
+
+from aioq._codec import Codec
+from aioq._job import Job
+from aioq._json import JSONSerializer
+from aioq._options import JobOptions
+from aioq._task import TaskDef
+from aioq._wire import Body
+from aioq.cli._apps import connected, load_app, task_of
+from aioq.cli._jobs import as_record
+from aioq.cli._output import as_json, note, print_json
+from aioq.errors import InvalidOption
+
+__all__ = ["command"]
+
+
+def read_value(text: str) -> Any:
+    """JSON, or else the text as it is."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return text
+
+
+def read_args(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> Any:
+    """Callback of ARGS."""
+    return [read_value(text) for text in texts]
+
+
+def read_kwargs(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> Any:
+    """Callback of ``--kw name=VALUE``."""
+    kwargs: dict[str, Any] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not name or not sign:
+            raise click.BadParameter(f"{text!r} is not of the form name=value", context, parameter)
+        if name in kwargs:
+            raise click.BadParameter(f"{name!r} was given twice", context, parameter)
+        kwargs[name] = read_value(value)
+    return kwargs
+
+
+def read_instant(context: click.Context, parameter: click.Parameter, text: str | None) -> Any:
+    """Callback of ``--run-at``: ISO 8601 with a time zone."""
+    if text is None:
+        return None
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is not a time like 2030-01-31T09:00:00Z", context, parameter
+        ) from None
+    if instant.tzinfo is None:
+        raise click.BadParameter(
+            f"{text!r} has no time zone: add Z for UTC, or +01:00", context, parameter
+        )
+    return instant
+
+
+@click.command(
+    "enqueue",
+    short_help="Send one job.",
+    epilog="\b\nExamples:\n"
+    "  aioq enqueue tasks:app compute 5 --wait\n"
+    "  aioq enqueue tasks:app send_mail '[\"a@example.org\"]' --kw subject=hello --delay 60\n"
+    "  aioq enqueue tasks:app compute -- -5",
+)
+@click.argument("app_path", metavar="APP")
+@click.argument("name", metavar="TASK")
+@click.argument("args", metavar="[ARGS]...", nargs=-1, callback=read_args)
+@click.option(
+    "--kw",
+    "kwargs",
+    callback=read_kwargs,
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A keyword argument; may be repeated.",
+)
+@click.option("-q", "--queue", metavar="NAME", help="Instead of the task's own queue.")
+@click.option("--delay", type=float, metavar="SECONDS", help="Run it this much later.")
+@click.option(
+    "--run-at", callback=read_instant, metavar="TIME", help="Run it then: 2030-01-31T09:00:00Z."
+)
+@click.option("--priority", type=int, metavar="N")
+@click.option("--retries", type=int, metavar="N")
+@click.option("--job-id", metavar="UUID", help="Refused while a job of this id is kept.")
+@click.option("--wait", is_flag=True, help="Wait for its end, and print the saved result as JSON.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="With --wait: give up after this.")
+@click.option("--json", "json", is_flag=True, help="Print the job as JSON, not its id.")
+def command(
+    *,
+    app_path: str,
+    name: str,
+    args: list[Any],
+    kwargs: dict[str, Any],
+    wait: bool,
+    timeout: float | None,
+    json: bool,
+    **given: Any,
+) -> None:
+    """Send a job of TASK with ARGS and print its id.
+
+    TASK is the full name, or its last part where that is enough. Each of ARGS is read as JSON (5,
+    true, [1, 2]), or else taken as text; quote text that looks like JSON twice: '"5"'.
+    """
+    context = click.get_current_context()
+    if timeout is not None and not wait:
+        raise click.UsageError("--timeout needs --wait", context)
+    app = load_app(app_path)
+    options: Any = {key: value for key, value in given.items() if value is not None}
+    task = _with_options(task_of(app, name), options, context)
+    positional, keywords = _by_annotations(task, args, kwargs, app.codec)
+
+    async def send() -> None:
+        async with connected(app):
+            job = await task.enqueue(*positional, **keywords)
+            if not json:
+                click.echo(job.id)
+            if wait:
+                await _wait(job, timeout)
+            if json:
+                print_json(as_record(job, result=wait))
+            if wait:
+                _tell_end(job, show_result=task.task_options.save_result and not json)
+
+    asyncio.run(send())
+
+
+def _with_options(
+    task: TaskDef[..., Any], options: JobOptions, context: click.Context
+) -> TaskDef[..., Any]:
+    try:
+        return task.options(**options) if options else task
+    except InvalidOption as exc:
+        raise click.UsageError(str(exc), context) from exc
+
+
+def _by_annotations(
+    task: TaskDef[..., Any], args: list[Any], kwargs: dict[str, Any], codec: Codec
+) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments as the task gets them: an object becomes its dataclass, text a datetime."""
+    writer = JSONSerializer()
+    body = Body(writer.content_type, writer.dumps((args, kwargs)), {})
+    return task.signature.unpack(body, codec)
+
+
+async def _wait(job: Job[Any], timeout: float | None) -> None:
+    try:
+        await job.finished(timeout)
+    except TimeoutError as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+def _tell_end(job: Job[Any], *, show_result: bool) -> None:
+    if job.status != "completed":
+        reason = f": {job.error}" if job.error else ""
+        raise click.ClickException(f"{job} ended {job.status}{reason}")
+    if show_result:
+        click.echo(as_json(job.result))
+    else:
+        note(f"{job} completed")

@@ -1,0 +1,239 @@
+"""``aioq jobs``: look at jobs, and retry, cancel or delete them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import click
+
+from aioq._app import BROKER_URL, Aarq
+from aioq._ids import check_job_id
+from aioq._records import MAX_BATCH, STATUSES, Status
+from aioq.cli._apps import choose_app, connected
+from aioq.cli._jobs import as_record, as_table, as_text
+from aioq.cli._output import error, note, print_json
+from aioq.cli._root import Commands
+from aioq.errors import InvalidOption, JobNotFound
+from aioq.plugins import BaseBroker
+
+__all__ = ["command"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+Act = Callable[[BaseBroker, str], Awaitable[str]]
+
+broker_option = click.option(
+    "--broker", "url", metavar="URL", help=f"The store, instead of APP. [env: {BROKER_URL}]"
+)
+json_option = click.option("--json", "json", is_flag=True, help="Machine output.")
+
+
+@click.group(
+    "jobs",
+    cls=Commands,
+    no_args_is_help=False,
+    short_help="List, show, retry, cancel or delete jobs.",
+    epilog="\b\nExample:\n  aioq jobs list tasks:app --status failed",
+)
+def command() -> None:
+    """Look at jobs, and retry, cancel or delete them.
+
+    Each takes the APP or the --broker URL.
+    """
+
+
+def takes_jobs(function: F) -> F:
+    """Options of a command on jobs given by id: ``[APP] JOB_ID...`` and ``--broker``."""
+    return broker_option(
+        click.argument("targets", metavar="[APP] JOB_ID...", nargs=-1, required=True)(function)
+    )
+
+
+@command.command("list", epilog="\b\nExample:\n  aioq jobs list tasks:app -s failed -s dead")
+@click.argument("app_path", metavar="[APP]", required=False)
+@broker_option
+@click.option("-q", "--queue", metavar="NAME", help="Only this queue.")
+@click.option(
+    "-s",
+    "--status",
+    "statuses",
+    type=click.Choice(STATUSES),
+    multiple=True,
+    metavar="STATUS",
+    help=f"Only this status; may be repeated: {', '.join(STATUSES)}.",
+)
+@click.option("-t", "--task", metavar="NAME", help="Only this task, by its full name.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, MAX_BATCH),
+    default=50,
+    show_default=True,
+    help="Jobs per page.",
+)
+@click.option("--cursor", metavar="TEXT", help="Go on where the page before ended.")
+@json_option
+def list_(
+    app_path: str | None,
+    url: str | None,
+    queue: str | None,
+    statuses: tuple[Status, ...],
+    task: str | None,
+    limit: int,
+    cursor: str | None,
+    json: bool,
+) -> None:
+    """List jobs, newest first."""
+
+    async def read(broker: BaseBroker) -> None:
+        page = await broker.list_jobs(
+            queue=queue, status=statuses or None, task=task, limit=limit, cursor=cursor
+        )
+        if json:
+            print_json({"jobs": [as_record(job) for job in page], "cursor": page.cursor})
+            return
+        if page:
+            click.echo(as_table(page))
+        else:
+            note("no jobs")
+        if page.cursor is not None:
+            note(f"more: --cursor {page.cursor}")
+
+    _with_broker(choose_app(app_path, url), read)
+
+
+@command.command(epilog="\b\nExample:\n  aioq jobs show tasks:app 0198f0a2-... --args")
+@takes_jobs
+@click.option("--args", "arguments", is_flag=True, help="Also its arguments and headers.")
+@json_option
+def show(targets: tuple[str, ...], url: str | None, arguments: bool, json: bool) -> None:
+    """Show all that is known of a job: error, traceback, result, ..."""
+    app, job_ids = _split(targets, url)
+    if len(job_ids) > 1:
+        raise click.UsageError("give one job id", click.get_current_context())
+
+    async def read(broker: BaseBroker) -> None:
+        job = await broker.get_job(job_ids[0])
+        if job is None:
+            raise _unknown(job_ids[0])
+        record = as_record(job, result=True, arguments=arguments)
+        if json:
+            print_json(record)
+        else:
+            click.echo(as_text(record))
+            if arguments and job.status == "completed":
+                note("the arguments of a completed job are not kept")
+
+    _with_broker(app, read)
+
+
+@command.command(epilog="\b\nExample:\n  aioq jobs retry tasks:app 0198f0a2-...")
+@takes_jobs
+def retry(targets: tuple[str, ...], url: str | None) -> int:
+    """Run failed, dead or cancelled jobs again, with fresh retries."""
+
+    async def act(broker: BaseBroker, job_id: str) -> str:
+        if await broker.retry_job(job_id):
+            return "pending"
+        job = await broker.get_job(job_id)
+        raise click.ClickException(
+            f"job {job_id} is {job.status if job else 'gone'}: only failed, dead and cancelled "
+            f"jobs can be retried"
+        )
+
+    return _each(targets, url, act)
+
+
+@command.command(epilog="\b\nExample:\n  aioq jobs cancel tasks:app 0198f0a2-...")
+@takes_jobs
+def cancel(targets: tuple[str, ...], url: str | None) -> int:
+    """Cancel jobs: waiting ones at once, running ones by stopping them in their worker."""
+
+    async def act(broker: BaseBroker, job_id: str) -> str:
+        match await broker.ask_cancel(job_id):
+            case "absent":
+                raise _unknown(job_id)
+            case "finished":
+                raise click.ClickException(f"job {job_id} has finished before")
+            case "asked":
+                return "runs, its worker was asked to stop it"
+            case "cancelled":
+                return "cancelled"
+
+    return _each(targets, url, act)
+
+
+@command.command(epilog="\b\nExample:\n  aioq jobs delete tasks:app 0198f0a2-... --yes")
+@takes_jobs
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def delete(targets: tuple[str, ...], url: str | None, yes: bool) -> int:
+    """Delete jobs that wait, and records of jobs that have finished."""
+    if not yes:
+        _confirm(len(_split(targets, url)[1]))
+
+    async def act(broker: BaseBroker, job_id: str) -> str:
+        if await broker.delete_job(job_id):
+            return "deleted"
+        if await broker.get_job(job_id) is None:
+            raise _unknown(job_id)
+        raise click.ClickException(f"job {job_id} is running: cancel it first")
+
+    return _each(targets, url, act)
+
+
+def _confirm(count: int) -> None:
+    try:
+        if click.confirm(f"Delete {count} job{'s' if count > 1 else ''}?", err=True):
+            return
+    except click.Abort:
+        click.echo(err=True)
+    raise click.ClickException("nothing was deleted: answer y, or add --yes")
+
+
+def _split(targets: tuple[str, ...], url: str | None) -> tuple[Aarq, list[str]]:
+    """The app and the job ids: the first word is the app unless it is an id, or --broker is."""
+    path = None if url is not None or _is_id(targets[0]) else targets[0]
+    words = targets if path is None else targets[1:]
+    context = click.get_current_context()
+    if not words:
+        raise click.UsageError(f"give the job's id after {path!r}", context)
+    for word in words:
+        if not _is_id(word):
+            raise click.UsageError(f"{word!r} is not a job id (a UUID)", context)
+    return choose_app(path, url), [check_job_id(word) for word in words]
+
+
+def _is_id(word: str) -> bool:
+    try:
+        check_job_id(word)
+    except InvalidOption:
+        return False
+    return True
+
+
+def _each(targets: tuple[str, ...], url: str | None, act: Act) -> int:
+    """Do it to each job; one that cannot be done does not keep it from the others."""
+    app, job_ids = _split(targets, url)
+
+    async def run(broker: BaseBroker) -> int:
+        code = 0
+        for job_id in job_ids:
+            try:
+                click.echo(f"{job_id} {await act(broker, job_id)}")
+            except (click.ClickException, JobNotFound) as exc:
+                error(str(exc))
+                code = 1
+        return code
+
+    return _with_broker(app, run)
+
+
+def _with_broker(app: Aarq, use: Callable[[BaseBroker], Awaitable[T]]) -> T:
+    async def run() -> T:
+        async with connected(app) as broker:
+            return await use(broker)
+
+    return asyncio.run(run())
+
+
+def _unknown(job_id: str) -> JobNotFound:
+    return JobNotFound(f"no job {job_id} is known to the store", job_id=job_id)

@@ -1,0 +1,177 @@
+"""``aioq worker``: run the jobs of an app."""
+
+import asyncio
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any, Literal
+
+import click
+
+from aioq._app import Aarq
+from aioq._log import get_logger
+from aioq.cli._apps import load_app
+from aioq.cli._logging import LEVELS, configure_logging
+from aioq.cli._root import Session
+from aioq.errors import InvalidOption
+from aioq.worker import Worker, WorkerOptions
+
+__all__ = ["command"]
+
+
+@click.command(
+    "worker",
+    short_help="Run the jobs of an app.",
+    epilog="\b\nExample:\n  aioq worker tasks:app -q mail -q default -c 50",
+)
+@click.argument("app_path", metavar="APP")
+@click.option(
+    "-q",
+    "--queue",
+    "queues",
+    multiple=True,
+    metavar="NAME",
+    help="Serve this queue; may be repeated. [default: all that the app declares]",
+)
+@click.option("-c", "--concurrency", default=100, show_default=True, help="Jobs at a time.")
+@click.option("--burst", is_flag=True, help="Leave when nothing is due or running.")
+@click.option("--strict", is_flag=True, help="Empty the queues in the order given, not in turn.")
+@click.option(
+    "--shutdown-timeout",
+    default=25.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long running jobs may go on after a signal to stop.",
+)
+@click.option(
+    "--lease",
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Jobs of a worker that died run elsewhere after this long.",
+)
+@click.option(
+    "--on-lease-lost",
+    type=click.Choice(["cancel", "continue"]),
+    default="cancel",
+    show_default=True,
+    help="What becomes of a job that was given to another worker.",
+)
+@click.option(
+    "--unknown-task-grace",
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long jobs this worker cannot run wait for a newer worker.",
+)
+@click.option("--health-port", type=int, metavar="PORT", help="Answer health checks here.")
+@click.option("--health-host", default="127.0.0.1", show_default=True, metavar="ADDRESS")
+@click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True)
+@click.option(
+    "--log-format",
+    type=click.Choice(["console", "json"]),
+    help="[default: console on a terminal, else json]",
+)
+@click.option("-v", "--verbose", is_flag=True, help="The same as --log-level debug.")
+@click.pass_obj
+def command(
+    session: Session | None,
+    *,
+    app_path: str,
+    queues: tuple[str, ...],
+    concurrency: int,
+    burst: bool,
+    strict: bool,
+    shutdown_timeout: float,
+    lease: float,
+    on_lease_lost: Literal["cancel", "continue"],
+    unknown_task_grace: float,
+    health_port: int | None,
+    health_host: str,
+    log_level: str,
+    log_format: str | None,
+    verbose: bool,
+) -> None:
+    """Run the jobs of APP until SIGTERM or Ctrl-C.
+
+    Then it takes no new jobs, waits for those that run, gives back the rest and leaves with exit
+    code 0. A second signal leaves at once.
+    """
+    if session is not None and (verbose or log_level == "debug"):
+        session.verbose = True
+    try:
+        options = WorkerOptions(
+            queues=queues or None,
+            concurrency=concurrency,
+            burst=burst,
+            strict=strict,
+            shutdown_timeout=shutdown_timeout,
+            lease=lease,
+            on_lease_lost=on_lease_lost,
+            unknown_task_grace=unknown_task_grace,
+            health_port=health_port,
+            health_host=health_host,
+        )
+    except InvalidOption as exc:
+        raise click.UsageError(str(exc), click.get_current_context()) from exc
+    # before the app is there: its module may set up logging its own way
+    configure_logging("debug" if verbose else log_level, log_format)
+    app = load_app(app_path)
+    worker = Worker(app, options)
+    _warn(app, app_path)
+    _banner(app, app_path, options, worker)
+    _serve(worker)
+
+
+def _warn(app: Aarq, path: str) -> None:
+    if not app.tasks:
+        warnings.warn(
+            f"{path} has no tasks: import the modules that define them next to the app",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    if not app.broker.capabilities.multi_process:
+        warnings.warn(
+            f"the broker {app.broker.url} lives inside one process: this worker sees only jobs "
+            f"that its own tasks enqueue",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def _banner(app: Aarq, path: str, options: WorkerOptions, worker: Worker) -> None:
+    get_logger().info(
+        "worker.starting",
+        app=path,
+        broker=app.broker.url,
+        queues=list(options.queues or app.queues),
+        concurrency=options.concurrency,
+        tasks=sorted(app.tasks),
+        worker_id=worker.id,
+        pid=os.getpid(),
+        version=version("aioq-core"),
+    )
+
+
+def _serve(worker: Worker) -> None:
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(worker.run(signals=True))
+        if worker.abandoned:
+            # closing the loop, and the interpreter, would wait for these threads
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
+
+
+def _loop_factory() -> Callable[[], Any] | None:
+    """The loop of uvloop, where that is installed."""
+    try:
+        factory: Callable[[], Any] = import_module("uvloop").new_event_loop
+    except ImportError:
+        return None
+    return factory

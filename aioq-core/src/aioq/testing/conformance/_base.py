@@ -1,0 +1,80 @@
+"""What a subclass gives (a broker, a way to move its clock) and what each test gets (a kit)."""
+
+import os
+from collections.abc import AsyncIterator
+from typing import Any, ClassVar
+
+import pytest
+
+from aioq._broker import BaseBroker
+from aioq.testing.conformance._cases import needs_of
+from aioq.testing.conformance._tools import Advance, Kit
+
+__all__ = ["BaseSuite"]
+
+
+class BaseSuite:
+    """Fixtures of every topic.
+
+    A subclass gives two fixtures, and a third where processes can share the store:
+
+    ``broker``
+        An open and empty broker, closed afterwards. Its ``max_crashes`` may be any.
+    ``advance``
+        An async callable: ``await advance(ms)`` moves the store's clock forward, all of it (leases,
+        delays, records). At once where the broker takes a clock or an offset; one that really waits
+        may call ``pytest.skip`` when asked for too long.
+    ``second``
+        Another broker object on the same store, open, as another process would have it. Only asked
+        for when ``capabilities.multi_process``.
+    """
+
+    pytestmark = pytest.mark.anyio
+
+    lease_ms: ClassVar[int] = 30_000
+    """Lease of all deliveries; shorter where time has to be waited for."""
+    keep_ms: ClassVar[int] = 7 * 86_400_000
+    """No record of a finished job without a saved result may be older."""
+    rounds: ClassVar[int] = int(os.environ.get("AIOQ_CONFORMANCE_ROUNDS", "200"))
+    """How often each race is run."""
+    patience: ClassVar[float] = 6.0
+    """Seconds within which hints and waiters must hear of news, by real time: a poll interval."""
+
+    @pytest.fixture
+    def broker(self) -> Any:
+        """An open, empty broker."""
+        pytest.fail(f"{type(self).__name__} must give a fixture 'broker'")
+
+    @pytest.fixture
+    def advance(self) -> Any:
+        """Moves the store's clock by milliseconds, awaited."""
+        pytest.fail(f"{type(self).__name__} must give a fixture 'advance'")
+
+    @pytest.fixture
+    def second(self, broker: BaseBroker) -> Any:
+        """A second broker on the same store."""
+        if broker.capabilities.multi_process:
+            pytest.fail(
+                f"{type(self).__name__} must give a fixture 'second': its broker says that "
+                f"processes can share the store"
+            )
+        pytest.skip("the broker lacks the capability multi_process")
+
+    @pytest.fixture(autouse=True)
+    def _capable(self, request: pytest.FixtureRequest, broker: BaseBroker) -> None:
+        for name in needs_of(request.function):
+            if not getattr(broker.capabilities, name):
+                pytest.skip(f"the broker lacks the capability {name}")
+
+    @pytest.fixture
+    async def kit(self, broker: BaseBroker, advance: Advance) -> AsyncIterator[Kit]:
+        """The broker in the hands of the test; afterwards the ledger is checked (case 78)."""
+        kit = Kit(broker, advance, lease_ms=self.lease_ms)
+        yield kit
+        await kit.check_ledger()
+
+    @pytest.fixture
+    def rival(self, request: pytest.FixtureRequest, broker: BaseBroker, kit: Kit) -> Kit:
+        """Who races with ``kit``: the second broker, or the same one where there is no other."""
+        shared = broker.capabilities.multi_process
+        return kit.on(request.getfixturevalue("second") if shared else broker)

@@ -1,0 +1,133 @@
+"""What this worker holds: one ``Attempt`` per delivery, and the slots they take."""
+
+import asyncio
+from collections.abc import Iterable
+from enum import Enum
+
+import anyio
+
+from aioq._records import Delivery, Token
+from aioq.middleware import RunningJob
+
+__all__ = ["Attempt", "Attempts", "Cause"]
+
+
+class Cause(Enum):
+    """Why the worker itself cancelled a running attempt."""
+
+    CANCEL = "its cancel was asked"
+    LOST = "its lease was lost"
+    REGAINED = "its lease was lost, and came back while it was being stopped"
+    SHUTDOWN = "the worker stops"
+
+
+class Attempt:
+    """One delivery in this process, from its claim until the store has answered its settlement."""
+
+    __slots__ = ("cause", "delivery", "ended", "job", "started", "task", "token", "trusted_until")
+
+    def __init__(self, delivery: Delivery, trusted_until: float) -> None:
+        self.delivery = delivery
+        self.token = delivery.token
+        self.trusted_until = trusted_until
+        """Until this instant (monotonic) the store cannot have given the job to anybody else."""
+        self.task: asyncio.Task[None] | None = None
+        self.job: RunningJob | None = None
+        """None until it could be decoded and its task was found."""
+        self.started = False
+        self.ended = False
+        """The verdict is made; only its settlement is open."""
+        self.cause: Cause | None = None
+
+    def stop(self, cause: Cause) -> None:
+        """Cancel the job, unless it has ended or is being stopped already."""
+        if self.ended or self.cause is not None:
+            return
+        self.cause = cause
+        # one that has not begun sees the cause first thing; cancelled it would never run at all,
+        # not even to the end that frees its slot
+        if self.task is not None and self.started:
+            self.task.cancel(cause.value)
+
+    def abandon(self) -> None:
+        """The worker is gone: do not go on, whatever the job is at."""
+        if self.task is not None:
+            self.cause = self.cause or Cause.SHUTDOWN
+            self.task.cancel(self.cause.value)
+
+    def __str__(self) -> str:
+        return f"job {self.delivery.id} of task {self.delivery.task!r}"
+
+
+class Attempts:
+    """All attempts of one worker; ``free`` slots are those without a job that still runs."""
+
+    def __init__(self, concurrency: int) -> None:
+        self._concurrency = concurrency
+        self._by_id: dict[str, Attempt] = {}
+        self._running = 0
+        self._quarantined = 0
+        self._change = anyio.Event()
+
+    @property
+    def free(self) -> int:
+        return self._concurrency - self._running
+
+    @property
+    def running(self) -> int:
+        return self._running
+
+    @property
+    def holds_quarantined(self) -> bool:
+        """Whether a job suspected of killing its worker runs here; there may be only one."""
+        return self._quarantined > 0
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def snapshot(self) -> list[Attempt]:
+        """All attempts; safe to call from the lease thread."""
+        return list(self._by_id.values())
+
+    def get(self, job_id: str) -> Attempt | None:
+        return self._by_id.get(job_id)
+
+    def add(self, attempt: Attempt) -> None:
+        self._by_id[attempt.delivery.id] = attempt
+        self._running += 1
+        self._quarantined += attempt.delivery.quarantined
+
+    def ended(self, attempt: Attempt) -> None:
+        """The job no longer runs: its slot is free, its settlement open. Counts once."""
+        if attempt.ended:
+            return
+        attempt.ended = True
+        self._running -= 1
+        self._quarantined -= attempt.delivery.quarantined
+        self._change.set()
+
+    def forget(self, attempt: Attempt) -> None:
+        """The store has answered, or will never be asked."""
+        if self._by_id.get(attempt.delivery.id) is attempt:
+            del self._by_id[attempt.delivery.id]
+        self._change.set()
+
+    def adopt(self, attempt: Attempt, delivery: Delivery, trusted_until: float) -> None:
+        """The store handed our own job back to us: go on with it under the new token."""
+        if not attempt.ended:
+            self._quarantined += delivery.quarantined - attempt.delivery.quarantined
+        if attempt.cause is Cause.LOST:
+            attempt.cause = Cause.REGAINED
+        attempt.delivery = delivery
+        attempt.token = delivery.token
+        attempt.trusted_until = trusted_until
+
+    def with_tokens(self, tokens: Iterable[Token]) -> list[Attempt]:
+        wanted = set(tokens)
+        return [attempt for attempt in self._by_id.values() if attempt.token in wanted]
+
+    async def changed(self) -> None:
+        """Wait until an attempt ends or is forgotten."""
+        if self._change.is_set():
+            self._change = anyio.Event()
+        await self._change.wait()

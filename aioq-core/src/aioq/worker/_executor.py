@@ -1,0 +1,392 @@
+"""The life of one job: decode, find, run, judge, settle, tell."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from aioq import _background
+from aioq._clock import from_ms, monotonic
+from aioq._context import Context
+from aioq._describe import describe
+from aioq._outcome import (
+    Cancelled,
+    Dead,
+    Failed,
+    Outcome,
+    Released,
+    Succeeded,
+)
+from aioq._pipeline import compose, overrides
+from aioq._records import Settlement
+from aioq._task import TaskDef
+from aioq._wire import (
+    Body,
+    NewerEnvelope,
+    Note,
+    Policy,
+    Undecodable,
+    decode_body,
+    decode_note,
+    decode_policy,
+)
+from aioq.errors import PayloadTooLarge
+from aioq.middleware import RunningJob
+from aioq.worker._attempts import Attempt, Attempts, Cause
+from aioq.worker._settler import Settler
+from aioq.worker._verdict import instruction_in, judge, to_settlement
+
+if TYPE_CHECKING:
+    from aioq._app import Aarq
+    from aioq._runtime import Runtime
+
+__all__ = ["Executor"]
+
+CANCELLED_ITSELF = "the task was cancelled by its own code"
+INTERRUPTIONS = 20
+HAND_BACK_DELAY = 5.0
+LONGEST_HAND_BACK_DELAY = 60.0
+
+Handler = Callable[[RunningJob], Awaitable[Any]]
+
+
+class Executor:
+    """Runs the jobs of one worker.
+
+    Args:
+        app: finds tasks.
+        runtime: broker, codec and middleware.
+        worker_id: of this worker.
+        attempts: told when a job has ended.
+        settler: stores the verdicts.
+        threads: how many plain functions may run at once.
+        grace: seconds for which a job that cannot run here is handed back.
+        came_back: called when a job returned to the queue, due now or later.
+        log: a logger.
+    """
+
+    def __init__(
+        self,
+        app: "Aarq",
+        runtime: "Runtime",
+        *,
+        worker_id: str,
+        attempts: Attempts,
+        settler: Settler,
+        threads: int,
+        grace: float,
+        came_back: Callable[[], None],
+        log: Any,
+    ) -> None:
+        self._app = app
+        self._broker = runtime.broker
+        self._codec = runtime.codec
+        self._layers = runtime.layers
+        self._observers = [layer for layer in runtime.layers if overrides(layer, "settled")]
+        self._worker_id = worker_id
+        self._attempts = attempts
+        self._settler = settler
+        self._threads = anyio.CapacityLimiter(threads)
+        self._grace_ms = grace * 1000
+        self._came_back = came_back
+        self._log = log
+        self._handlers: dict[TaskDef[Any, Any], Handler] = {}
+        self.state: Any = None
+        """What the app's lifespan yielded."""
+        self.stopping = False
+        """Jobs that have not begun are given back."""
+        self._in_threads: set[RunningJob] = set()
+        self._given_back: list[Attempt] = []
+        """Still running although released; held so that their tasks are not collected."""
+        self._main = asyncio.current_task()
+
+    @property
+    def in_threads(self) -> int:
+        """Plain functions that run now, given up ones included."""
+        return len(self._in_threads)
+
+    async def execute(self, attempt: Attempt) -> None:
+        """One attempt from beginning to end."""
+        attempt.started = True
+        try:
+            outcome = await self._run(attempt)
+            if attempt.ended:
+                self._report("warning", "job.stale", attempt, reason="it had been given back")
+            elif outcome is not None:
+                await self._end(attempt, outcome)
+        finally:
+            self._attempts.ended(attempt)
+            self._attempts.forget(attempt)
+
+    def give_back(self, attempt: Attempt) -> None:
+        """For a job that does not end although it was cancelled: release it in its place."""
+        if not attempt.ended:
+            self._report("warning", "job.released", attempt, reason="it ignores its cancellation")
+            self._attempts.ended(attempt)
+            self._given_back.append(attempt)
+            _background.start(self._give_back(attempt), "aioq.release")
+
+    async def _give_back(self, attempt: Attempt) -> None:
+        await self._end(attempt, Released("the worker stops"))
+        self._attempts.forget(attempt)
+
+    # -- decode, find, run, judge -------------------------------------------------------------------
+
+    async def _run(self, attempt: Attempt) -> Outcome | None:
+        """The verdict; None where there is none to give, because the job is no longer ours."""
+        delivery = attempt.delivery
+        note = decode_note(delivery.note)
+        if monotonic() > attempt.trusted_until:
+            self._report("warning", "job.lease_lost", attempt, reason="it never started here")
+            return None
+        if attempt.cause is not None:
+            return self._cancelled(attempt)
+        if self.stopping:
+            return Released("the worker stops")
+        try:
+            policy, body = decode_policy(delivery.policy), decode_body(delivery.body)
+        except Undecodable as exc:
+            return self._give_up(attempt, str(exc))
+        except NewerEnvelope as exc:
+            return self._hand_back(attempt, note, str(exc))
+        task = self._app.tasks.get(delivery.task)
+        if task is None:
+            return self._hand_back(
+                attempt,
+                note,
+                f"the app has no task {delivery.task!r}: deploy it, or, when two apps share this "
+                f"store, give them different queues or stores",
+            )
+        try:
+            attempt.job = job = self._prepare(attempt, task, policy, body, note)
+        except Exception as exc:  # a serializer's own error, or one of an argument's class
+            self._report("error", "job.failed", attempt, reason=describe(exc))
+            return Failed(exc)
+        try:
+            result = await self._handler(task)(job)
+        except asyncio.CancelledError:
+            return self._cancelled(attempt)
+        except (Exception, BaseExceptionGroup) as exc:
+            return judge(exc, retries_left=job.retries < job.max_retries)
+        return Succeeded(result)
+
+    def _prepare(
+        self, attempt: Attempt, task: TaskDef[Any, Any], policy: Policy, body: Body, note: Note
+    ) -> RunningJob:
+        delivery = attempt.delivery
+        args, kwargs = task.signature.unpack(body, self._codec)
+        ctx: Context[Any] = Context(
+            worker_id=self._worker_id,
+            job_id=delivery.id,
+            broker=self._broker,
+            app=self._app,
+            task_name=delivery.task,
+            queue=delivery.queue,
+            attempt=delivery.retries + 1,
+            retries=delivery.retries,
+            enqueued_at=from_ms(delivery.enqueued_ms),
+            headers=body.headers,
+            state=self.state,
+        )
+        return RunningJob(
+            delivery,
+            policy=policy,
+            options=task.task_options,
+            note=note,
+            headers=body.headers,
+            args=args,
+            kwargs=kwargs,
+            ctx=ctx,
+            worker_id=self._worker_id,
+        )
+
+    def _handler(self, task: TaskDef[Any, Any]) -> Handler:
+        handler = self._handlers.get(task)
+        if handler is None:
+            innermost = self._call_async if task.is_async else self._call_in_thread
+            fn = task.fn
+
+            async def call(job: RunningJob) -> Any:
+                try:
+                    return await innermost(fn, job)
+                except asyncio.CancelledError as exc:
+                    if _cancelled_from_outside():
+                        raise
+                    raise RuntimeError(CANCELLED_ITSELF) from exc
+                except BaseExceptionGroup as exc:
+                    if instruction := instruction_in(exc):
+                        raise instruction
+                    if isinstance(exc, Exception):
+                        raise
+                    raise RuntimeError(f"the task raised {describe(exc)}") from exc
+                except (Exception, KeyboardInterrupt, GeneratorExit):
+                    raise
+                except SystemExit as exc:
+                    raise RuntimeError(f"the task called sys.exit({exc.code!r})") from exc
+                except BaseException as exc:
+                    raise RuntimeError(f"the task raised {describe(exc)}") from exc
+
+            handler = self._handlers[task] = compose(self._layers, "around_call", call)
+        return handler
+
+    @staticmethod
+    def _call_async(fn: Callable[..., Awaitable[Any]], job: RunningJob) -> Awaitable[Any]:
+        return fn(job.ctx, *job.args, **job.kwargs)
+
+    async def _call_in_thread(self, fn: Callable[..., Any], job: RunningJob) -> Any:
+        def call() -> Any:
+            self._in_threads.add(job)
+            try:
+                return fn(job.ctx, *job.args, **job.kwargs)
+            finally:
+                self._in_threads.discard(job)
+
+        return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._threads)
+
+    def _cancelled(self, attempt: Attempt) -> Outcome | None:
+        match attempt.cause:
+            case Cause.CANCEL:
+                self._report("info", "job.cancelled", attempt)
+                return Cancelled()
+            case Cause.LOST:
+                self._report("warning", "job.lease_lost", attempt, reason="its run was cancelled")
+                return None
+            case None if not self._loop_ends():
+                # no retry: only out here it is certain that no layer used this cancel for itself
+                error = RuntimeError(CANCELLED_ITSELF)
+                self._report("error", "job.failed", attempt, reason=str(error))
+                return Failed(error)
+            case _:
+                reason = (attempt.cause or Cause.SHUTDOWN).value
+                self._report("info", "job.released", attempt, reason=reason)
+                return Released(reason)
+
+    def _loop_ends(self) -> bool:
+        """Whether every task is being cancelled, as ``asyncio.run`` does at its end."""
+        return self._main is not None and (self._main.done() or self._main.cancelling() > 0)
+
+    def _hand_back(self, attempt: Attempt, note: Note, reason: str) -> Outcome:
+        """For a newer worker, at first; dead when none has come within the grace period."""
+        since = note.unknown_since or attempt.delivery.claimed_ms
+        waited = attempt.delivery.claimed_ms - since
+        if waited >= self._grace_ms:
+            return self._give_up(
+                attempt, f"{reason} (no worker could run it for {waited // 1000} s)"
+            )
+        delay = min(max(HAND_BACK_DELAY, waited / 2000), LONGEST_HAND_BACK_DELAY)
+        delay = min(delay, max(0.1, (self._grace_ms - waited) / 1000))
+        if note.unknown_since is None:
+            self._report("warning", "job.handed_back", attempt, reason=reason, delay=delay)
+        return Released(reason, delay)
+
+    def _give_up(self, attempt: Attempt, reason: str) -> Outcome:
+        self._report("error", "job.dead", attempt, reason=reason)
+        return Dead(reason)
+
+    # -- settle, tell -------------------------------------------------------------------------------
+
+    async def _end(self, attempt: Attempt, outcome: Outcome) -> None:
+        """The slot is free; store the verdict, then tell the observers."""
+        self._attempts.ended(attempt)
+        if self._settler.given_up:
+            return
+        settlement, outcome = self._to_settlement(attempt, outcome)
+        stored = await self._settler.settle(attempt, settlement)
+        if attempt.token != stored.token:
+            self._attempts.forget(attempt)
+            _background.start(self._send_back(attempt), "aioq.release")
+        if stored.answer == "stale":
+            self._report("warning", "job.stale", attempt, outcome=type(outcome).__name__)
+            return
+        if stored.refused is not None:
+            outcome = Failed(stored.refused)
+        elif settlement.kind in ("retry", "snooze", "release"):
+            self._came_back()
+        if attempt.job is not None and self._observers:
+            await self._tell(attempt.job, outcome)
+
+    async def _send_back(self, attempt: Attempt) -> None:
+        """The job went back to the queue, and was handed to us anew before we heard so: that
+        delivery was taken for the old one and never begun."""
+        again = Attempt(attempt.delivery, attempt.trusted_until)
+        await self._settler.settle(again, Settlement(again.token, "release"))
+        self._came_back()
+
+    def _to_settlement(self, attempt: Attempt, outcome: Outcome) -> tuple[Settlement, Outcome]:
+        """What to tell the store; a verdict that has no form there makes the job fail."""
+        note = decode_note(attempt.delivery.note)
+        try:
+            return self._settlement_of(attempt, note, outcome)
+        except Exception as exc:  # a result, a delay, or what a layer left behind
+            self._report("error", "job.failed", attempt, reason=describe(exc))
+            outcome = Failed(exc)
+            return to_settlement(attempt.token, outcome, note, {}), outcome
+
+    def _settlement_of(
+        self, attempt: Attempt, note: Note, outcome: Outcome
+    ) -> tuple[Settlement, Outcome]:
+        job = attempt.job
+        match outcome:
+            case Succeeded() if job is not None and job.has_result:
+                return Settlement(
+                    attempt.token,
+                    "completed",
+                    result=self._pack_result(job),
+                    content_type=self._codec.content_type,
+                    result_ttl_ms=job.policy.result_ttl * 1000,
+                ), outcome
+            case Released(delay=delay) if delay and note.unknown_since is None:
+                note = msgspec.structs.replace(note, unknown_since=attempt.delivery.claimed_ms)
+            case Released() if job is not None:
+                if note.interruptions >= INTERRUPTIONS:
+                    reason = f"interrupted by {INTERRUPTIONS} stopping workers"
+                    self._report("error", "job.dead", attempt, reason=reason)
+                    outcome = Dead(reason)
+                note = msgspec.structs.replace(note, interruptions=note.interruptions + 1)
+            case _:
+                pass
+        carry = dict(job.carry) if job is not None and job.carry else {}
+        return to_settlement(attempt.token, outcome, note, carry), outcome
+
+    def _pack_result(self, job: RunningJob) -> bytes:
+        signature = self._app.get_task(job.task_name).signature
+        data = signature.pack_result(job.kept, self._codec)
+        if len(data) > self._broker.max_payload:
+            raise PayloadTooLarge(
+                f"{job.task_name}: the result takes {len(data):,} bytes, the limit is "
+                f"{self._broker.max_payload:,}: store it elsewhere and return a reference, or "
+                f"raise the broker's max_payload"
+            )
+        return data
+
+    async def _tell(self, job: RunningJob, outcome: Outcome) -> None:
+        for observer in self._observers:
+            try:
+                await observer.settled(job, outcome)
+            except Exception as exc:
+                self._log.error(
+                    "middleware.error",
+                    middleware=repr(observer),
+                    job_id=job.id,
+                    reason=describe(exc),
+                    exc_info=True,
+                )
+
+    def _report(self, level: str, event: str, attempt: Attempt, **fields: Any) -> None:
+        delivery = attempt.delivery
+        getattr(self._log, level)(
+            event,
+            job_id=delivery.id,
+            task=delivery.task,
+            queue=delivery.queue,
+            attempt=delivery.retries + 1,
+            **fields,
+        )
+
+
+def _cancelled_from_outside() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

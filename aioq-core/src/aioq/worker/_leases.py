@@ -1,0 +1,174 @@
+"""The lease thread: renews what this worker holds, and watches the event loop from outside.
+
+It runs beside the loop, with a connection of its own, so that a task which blocks the loop does not
+lose its job. It tells the loop nothing directly: the loop's ticker comes by and picks up the news.
+"""
+
+import asyncio
+import random
+import sys
+import threading
+import traceback
+from collections import deque
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+from aioq._broker import BaseBroker, LeaseClient
+from aioq._clock import monotonic
+from aioq._records import Renewed
+from aioq.errors import BrokerUnavailable
+from aioq.worker._attempts import Attempt, Attempts
+from aioq.worker._health import Health
+from aioq.worker._options import WorkerOptions
+
+__all__ = ["LeaseKeeper"]
+
+WARN_AFTER = 1.0
+UNSTARTED_LIMIT = 2.0
+TOKENS_PER_CALL = 5000
+STACK_DEPTH = 12
+LONGEST_JOIN = 0.2
+
+
+class LeaseKeeper:
+    """Renews every third of a lease, from a daemon thread.
+
+    Args:
+        broker: gives the synchronous lease client.
+        attempts: what to renew.
+        options: lease and stall limit.
+        health: told of each success.
+        log: a logger.
+    """
+
+    def __init__(
+        self,
+        broker: BaseBroker,
+        attempts: Attempts,
+        options: WorkerOptions,
+        health: Health,
+        log: Any,
+    ) -> None:
+        self._broker = broker
+        self._attempts = attempts
+        self._options = options
+        self._health = health
+        self._log = log
+        self._lease_ms = int(options.lease * 1000)
+        self._interval = options.lease / 3
+        self._granularity = min(0.25, self._interval / 4)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="aioq-leases", daemon=True)
+        self._client: LeaseClient | None = None
+        self._loop_thread = threading.get_ident()
+        self._loop = asyncio.get_running_loop()
+        self._ticked = monotonic()
+        self._warned = False
+        self._unavailable = False
+        self._due = monotonic() + self._interval
+        self.news: deque[Renewed] = deque()
+        """What the store said since the ticker last looked."""
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop renewing; a renewal on the wire is not waited for long, the loop stands still."""
+        self._stop.set()
+        self._thread.join(timeout=LONGEST_JOIN)
+
+    def tick(self) -> None:
+        """Called by the loop: it turns."""
+        self._ticked = monotonic()
+
+    @property
+    def tick_every(self) -> float:
+        """How often the loop should tick, in seconds."""
+        return self._granularity
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._granularity):
+            blocked = monotonic() - self._ticked
+            try:
+                self._watch(blocked)
+                if monotonic() >= self._due:
+                    self._renew_all(blocked)
+            except Exception as exc:
+                self._failed(exc)
+                self._due = monotonic() + min(1.0, self._interval) * random.uniform(0.5, 1.0)
+        try:
+            if self._client is not None:
+                self._client.close()
+        except Exception as exc:
+            self._failed(exc)
+
+    def _renew_all(self, blocked: float) -> None:
+        if self._options.stall_limit is not None and blocked > self._options.stall_limit:
+            return
+        if self._client is None:
+            self._client = self._broker.for_lease_thread()
+        held = [
+            attempt
+            for attempt in self._attempts.snapshot()
+            if attempt.started or blocked <= UNSTARTED_LIMIT
+        ]
+        for start in range(0, len(held), TOKENS_PER_CALL):
+            self._renew(self._client, held[start : start + TOKENS_PER_CALL])
+        self._unavailable = False
+        self._health.ok("leases")
+        self._due = monotonic() + self._interval
+
+    def _renew(self, client: LeaseClient, held: Sequence[Attempt]) -> None:
+        tokens = {attempt.token: attempt for attempt in held}
+        trusted_until = monotonic() + self._options.lease
+        renewed = client.renew(list(tokens), self._lease_ms)
+        lost = set(renewed.lost)
+        for token, attempt in tokens.items():
+            if token not in lost and attempt.token == token:
+                attempt.trusted_until = trusted_until
+        if renewed.lost or renewed.cancelled:
+            self.news.append(renewed)
+
+    def _failed(self, exc: Exception) -> None:
+        if isinstance(exc, BrokerUnavailable):
+            if not self._unavailable:
+                self._log.warning("broker.unavailable", loop="leases", reason=str(exc))
+        else:
+            self._log.error(
+                "worker.error",
+                loop="leases",
+                reason=f"{type(exc).__name__}: {exc}",
+                exc_info=True,
+            )
+        self._unavailable = True
+
+    def _watch(self, blocked: float) -> None:
+        if blocked <= WARN_AFTER:
+            if self._warned:
+                # what was not renewed during the block is renewed first thing after it
+                self._due = 0.0
+            self._warned = False
+        elif not self._warned:
+            self._warned = True
+            culprit = self._culprit()
+            self._log.warning(
+                "worker.loop_blocked",
+                blocked_for=round(blocked, 1),
+                job_id=culprit.delivery.id if culprit else None,
+                task=culprit.delivery.task if culprit else None,
+                stack=self._stack(),
+                hint="a task blocks the event loop: make it a plain def, or await what it does",
+            )
+
+    def _culprit(self) -> Attempt | None:
+        """Whose code the loop is executing."""
+        current = asyncio.current_task(self._loop)
+        for attempt in self._attempts.snapshot():
+            if attempt.task is current and current is not None:
+                return attempt
+        return None
+
+    def _stack(self) -> str:
+        frame: FrameType | None = sys._current_frames().get(self._loop_thread)
+        return "".join(traceback.format_stack(frame)[-STACK_DEPTH:]) if frame else ""

@@ -1,0 +1,41 @@
+"""SIGTERM and SIGINT: the first asks for a graceful stop, the second leaves at once."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+__all__ = ["stop_on_signals"]
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextmanager
+def stop_on_signals(stop: Callable[[str], None]) -> Iterator[None]:
+    """Call ``stop`` with the signal's name; the handlers found are put back at the end."""
+    loop = asyncio.get_running_loop()
+    seen: list[int] = []
+
+    def received(number: int) -> None:
+        if seen:
+            os._exit(128 + number)
+        seen.append(number)
+        stop(signal.Signals(number).name)
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        try:
+            loop.add_signal_handler(number, received, number)
+        except NotImplementedError:
+            # Windows has no signal handlers on the loop; a plain one wakes it up
+            signal.signal(number, lambda n, _: loop.call_soon_threadsafe(received, n))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            try:
+                loop.remove_signal_handler(number)
+            except NotImplementedError:
+                pass
+            signal.signal(number, handler)

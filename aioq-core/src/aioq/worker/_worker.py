@@ -1,0 +1,338 @@
+"""``Worker``: takes an app's jobs from its broker and runs them until it is told to stop."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing, nullcontext
+from contextvars import Context
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import anyio
+
+from aioq._clock import monotonic
+from aioq._log import get_logger
+from aioq._records import WorkerInfo
+from aioq.worker._attempts import Attempt, Attempts, Cause
+from aioq.worker._contexts import JobContexts
+from aioq.worker._executor import Executor
+from aioq.worker._fetcher import Fetcher
+from aioq.worker._health import Health, HealthServer
+from aioq.worker._leases import LeaseKeeper
+from aioq.worker._loops import run_loop
+from aioq.worker._options import WorkerOptions
+from aioq.worker._settler import Settler
+from aioq.worker._signals import stop_on_signals
+from aioq.worker._upkeep import BEAT_INTERVAL, Beat, UpkeepLoop
+
+if TYPE_CHECKING:
+    from aioq._app import Aarq
+
+__all__ = ["Worker"]
+
+LAST_RESORT = 1.2
+"""Seconds beyond the shutdown timeout for what was cancelled to end and be stored."""
+FAREWELL = 0.3
+"""Seconds to leave the registry."""
+HEALTHY_SILENCE = 10.0
+
+
+class Worker:
+    """Serves one app in this process and event loop.
+
+    Args:
+        app: the app whose tasks to run.
+        options: see ``WorkerOptions``.
+
+    Attributes:
+        id: UUID of this worker, new at each start; the owner of its deliveries.
+    """
+
+    def __init__(self, app: "Aarq", options: WorkerOptions | None = None) -> None:
+        self.id = str(uuid4())
+        self.app = app
+        self.options = options or WorkerOptions()
+        self.queues = self.options.queues or app.queues
+        self._log: Any = get_logger()
+        self._started = monotonic()
+        self._running: _Run | None = None
+        self._stop_asked = False
+
+    @property
+    def abandoned(self) -> int:
+        """Plain functions that still run in threads although their jobs were given up."""
+        return self._running.executor.in_threads if self._running else 0
+
+    @property
+    def health_port(self) -> int | None:
+        """The port that is served; differs from the option where that is 0."""
+        server = self._running.health_server if self._running else None
+        return server.port if server else None
+
+    def stop(self, reason: str = "asked") -> None:
+        """Begin a graceful stop; call it from the worker's event loop."""
+        self._stop_asked = True
+        if self._running is not None and not self._running.stopping.is_set():
+            self._log.info("worker.stopping", reason=reason, worker_id=self.id)
+            self._running.stopping.set()
+
+    async def run(self, *, signals: bool = False) -> None:
+        """Work until ``stop`` is called, or, in burst mode, until nothing is left to do.
+
+        A graceful stop claims no more, gives back what has not started, waits for running jobs up
+        to the shutdown timeout, cancels and gives back the rest, and stores every outcome. When the
+        awaiting task is cancelled, running jobs are given back without waiting for them.
+
+        Args:
+            signals: stop on SIGTERM and SIGINT; a second one leaves at once.
+
+        Raises:
+            ConfigurationError: the app or the store cannot be used as they are.
+            BrokerUnavailable: the store is out of reach at the start.
+        """
+        with stop_on_signals(self.stop) if signals else nullcontext():
+            # an empty context: nothing of the caller's (a trace span) is inherited by every job
+            task = asyncio.get_running_loop().create_task(self._run(), context=Context())
+            try:
+                await asyncio.shield(task)
+            except asyncio.CancelledError:
+                self._hurry(task)
+                # anyio repeats its cancels; a second one of asyncio's own cuts this short
+                with anyio.CancelScope(shield=True):
+                    await task
+                raise
+            finally:
+                self._stop_asked = False
+
+    def _hurry(self, task: "asyncio.Task[None]") -> None:
+        self.stop("its task was cancelled")
+        if self._running is not None and self._running.working:
+            self._running.hurry()
+        else:
+            task.cancel()
+
+    async def _run(self) -> None:
+        runtime = self.app.freeze()
+        for task in self.app.tasks.values():
+            task.signature.check()
+        async with AsyncExitStack() as stack:
+            await self.app.open()
+            stack.push_async_callback(self.app.close)
+            self._running = run = _Run(self)
+            stack.callback(run.close)
+            for layer in runtime.layers:
+                if (lifespan := layer.lifespan(self.app)) is not None:
+                    await stack.enter_async_context(lifespan)
+            if self.app.lifespan is not None:
+                run.executor.state = await stack.enter_async_context(self.app.lifespan(self.app))
+            if self._stop_asked:
+                run.stopping.set()
+            await run.work()
+
+    def describe(self) -> WorkerInfo:
+        """The worker as it stands in the registry."""
+        return WorkerInfo(
+            id=self.id,
+            hostname=socket.gethostname(),
+            pid=os.getpid(),
+            queues=self.queues,
+            concurrency=self.options.concurrency,
+            version=version("aioq-core"),
+            running=self._running.attempts.running if self._running else 0,
+            uptime=monotonic() - self._started,
+        )
+
+
+class _Run:
+    """The parts of a worker while it runs, and how they begin and end."""
+
+    def __init__(self, worker: Worker) -> None:
+        runtime = worker.app.freeze()
+        options = worker.options
+        self._worker = worker
+        self._log = worker._log
+        self._broker = runtime.broker
+        self._options = options
+        self._grace = anyio.CancelScope()
+        self.stopping = anyio.Event()
+        self.working = False
+        """Between the start-up and the last lifespan's end: the only time a stop is orderly."""
+        self.attempts = Attempts(options.concurrency)
+        self._settler = Settler(runtime.broker, self._log)
+        self.executor = Executor(
+            worker.app,
+            runtime,
+            worker_id=worker.id,
+            attempts=self.attempts,
+            settler=self._settler,
+            threads=options.concurrency,
+            grace=options.unknown_task_grace,
+            came_back=self._wake,
+            log=self._log,
+        )
+        self._fetcher = Fetcher(
+            runtime.broker,
+            worker.id,
+            worker.queues,
+            options,
+            self.attempts,
+            self._settler,
+            self._start,
+            self._log,
+        )
+        self._contexts = JobContexts()
+        self._health = Health()
+        self._leases = LeaseKeeper(runtime.broker, self.attempts, options, self._health, self._log)
+        self._upkeep = UpkeepLoop(runtime.broker, worker.queues, options)
+        self._expect_loops()
+        self.health_server: HealthServer | None = None
+        if options.health_port is not None:
+            self.health_server = HealthServer(
+                self._health, options.health_host, options.health_port
+            )
+
+    def _expect_loops(self) -> None:
+        stall = self._options.stall_limit
+        self._health.expect("event_loop", float("inf") if stall is None else stall)
+        self._health.expect("fetch", HEALTHY_SILENCE)
+        self._health.expect("upkeep", HEALTHY_SILENCE)
+        self._health.expect("beat", BEAT_INTERVAL + HEALTHY_SILENCE)
+        self._health.expect("leases", self._options.lease / 3 + HEALTHY_SILENCE)
+
+    def close(self) -> None:
+        if self.health_server is not None:
+            self.health_server.close()
+            self.health_server = None
+
+    def _start(self, attempt: Attempt) -> None:
+        # the attempt keeps the task alive
+        attempt.task = asyncio.get_running_loop().create_task(
+            self.executor.execute(attempt), context=self._contexts.fresh(attempt.delivery)
+        )
+
+    def _wake(self) -> None:
+        self._fetcher.wake()
+
+    async def work(self) -> None:
+        """Run all loops until the stop, then wind down in order."""
+        self.working = True
+        self._leases.start()
+        beat = Beat(self._broker, self._worker.describe)
+        fetched = anyio.Event()
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._loop, "upkeep", self._upkeep.step)
+                group.start_soon(self._loop, "beat", beat.step)
+                group.start_soon(self._loop, "hints", self._listen)
+                group.start_soon(self._tick)
+                group.start_soon(self._fetch, fetched)
+                if self._options.burst:
+                    group.start_soon(self._stop_when_exhausted)
+                self._log.info("worker.started", worker_id=self._worker.id)
+                await self.stopping.wait()
+                await self._wind_down(fetched)
+                group.cancel_scope.cancel()
+        finally:
+            self._settler.give_up()
+            for attempt in self.attempts.snapshot():
+                attempt.abandon()
+            self._leases.stop()
+            with anyio.move_on_after(FAREWELL, shield=True):
+                await self._leave()
+            self.working = False
+            self._log.info("worker.stopped", worker_id=self._worker.id)
+
+    async def _loop(self, name: str, step: Callable[[], Awaitable[None]]) -> None:
+        await run_loop(name, step, stopping=self.stopping, health=self._health, log=self._log)
+
+    async def _fetch(self, fetched: anyio.Event) -> None:
+        await self._loop("fetch", self._fetcher.step)
+        fetched.set()
+
+    async def _stop_when_exhausted(self) -> None:
+        await self._fetcher.exhausted.wait()
+        self._worker.stop("nothing is left to do")
+
+    async def _listen(self) -> None:
+        """Hints of work wake the fetcher, hints of a cancel stop the job."""
+        hints = self._broker.hints(self._worker.describe(), lambda: self.attempts.free)
+        async with aclosing(hints):  # type: ignore[type-var]
+            async for hint in hints:
+                if hint.cancel is None:
+                    self._fetcher.wake()
+                else:
+                    for attempt in self.attempts.with_tokens((hint.cancel,)):
+                        attempt.stop(Cause.CANCEL)
+
+    async def _tick(self) -> None:
+        """Tells the lease thread that the loop turns, and does what the thread has learnt."""
+        while True:
+            self._leases.tick()
+            self._health.ok("event_loop")
+            while self._leases.news:
+                renewed = self._leases.news.popleft()
+                for attempt in self.attempts.with_tokens(renewed.cancelled):
+                    attempt.stop(Cause.CANCEL)
+                for attempt in self.attempts.with_tokens(renewed.lost):
+                    self._lost(attempt)
+            await anyio.sleep(self._leases.tick_every)
+
+    def _lost(self, attempt: Attempt) -> None:
+        if self._options.on_lease_lost == "cancel":
+            attempt.stop(Cause.LOST)
+        elif not attempt.ended:
+            self._log.warning(
+                "job.lease_lost",
+                job_id=attempt.delivery.id,
+                task=attempt.delivery.task,
+                reason="it goes on, as on_lease_lost says; its outcome will be refused",
+            )
+
+    # -- the end --------------------------------------------------------------------------------------
+
+    def hurry(self) -> None:
+        """Wait no longer for running jobs."""
+        self._grace.cancel()
+
+    async def _wind_down(self, fetched: anyio.Event) -> None:
+        """Claim no more; wait; give back what still runs; store every outcome."""
+        deadline = monotonic() + self._options.shutdown_timeout + LAST_RESORT
+        self.executor.stopping = True
+        self._fetcher.stop()
+        self._grace.deadline = anyio.current_time() + self._options.shutdown_timeout
+        with self._grace:
+            await fetched.wait()
+            await self._none_running()
+        if self._grace.cancel_called:
+            deadline = min(deadline, monotonic() + LAST_RESORT)
+        for attempt in self.attempts.snapshot():
+            attempt.stop(Cause.SHUTDOWN)
+        with anyio.move_on_after(LAST_RESORT / 2):
+            await self._none_running()
+        for attempt in self.attempts.snapshot():
+            self.executor.give_back(attempt)
+        with anyio.move_on_after(max(0.1, deadline - monotonic())):
+            await self._none_held()
+        if self._settler.open:
+            self._log.error(
+                "worker.unsettled",
+                jobs=self._settler.open,
+                reason="the store cannot be reached; their leases will run out and they run again",
+            )
+
+    async def _none_running(self) -> None:
+        while self.attempts.running:
+            await self.attempts.changed()
+
+    async def _none_held(self) -> None:
+        """Every outcome is stored, and its observers have been told."""
+        while len(self.attempts):
+            await self.attempts.changed()
+
+    async def _leave(self) -> None:
+        try:
+            await self._broker.forget(self._worker.id)
+        except Exception as exc:
+            self._log.warning("worker.not_deregistered", reason=str(exc))
