@@ -1,0 +1,160 @@
+"""``aioq enqueue``."""
+
+import json
+import sys
+from datetime import UTC, datetime
+
+import pytest
+
+
+def seen():
+    return sys.modules["tasks"].seen
+
+
+def work(run):
+    assert run("worker", "tasks:app", "--burst", "--log-level", "error").code == 0
+
+
+def test_prints_the_id(run):
+    done = run("enqueue", "tasks:app", "compute", "5")
+    assert done.code == 0
+    job_id = done.out.strip()
+    shown = json.loads(run("jobs", "show", "tasks:app", job_id, "--args", "--json").out)
+    assert (shown["id"], shown["task"], shown["args"]) == (job_id, "tasks.compute", [5])
+
+
+def test_arguments_are_json_or_text(run):
+    words = ["5", "hello", '"5"', "true", "null", "[1, 2]", '{"a": 1.5}', "NaN", "a b", ""]
+    assert run("enqueue", "tasks:app", "note", *words, "--kw", "x=1", "--kw", "y=a=b").code == 0
+    work(run)
+    assert seen() == [
+        ((5, "hello", "5", True, None, [1, 2], {"a": 1.5}, "NaN", "a b", ""), {"x": 1, "y": "a=b"})
+    ]
+
+
+def test_arguments_become_what_the_annotations_say(run):
+    point = '{"x": 1, "y": 2}'
+    words = ("enqueue", "tasks:app", "typed", "2030-01-31T09:00:00Z", "--kw", f"where={point}")
+    assert run(*words).code == 0
+    work(run)
+    module = sys.modules["tasks"]
+    assert seen() == [(datetime(2030, 1, 31, 9, tzinfo=UTC), module.Point(1, 2))]
+
+
+def test_a_negative_number_goes_behind_two_dashes(run):
+    assert run("enqueue", "tasks:app", "compute", "--", "-5").code == 0
+    done = run("enqueue", "tasks:app", "compute", "-5")
+    assert done.code == 2
+    assert "put -- before arguments that begin with a minus" in done.err
+
+
+def test_options_of_the_job(run):
+    job_id = "0198f0a2-1111-7000-8000-000000000001"
+    words = ("--queue", "other", "--delay", "60", "--priority", "3", "--retries", "4")
+    done = run("enqueue", "tasks:app", "compute", "5", *words, "--job-id", job_id, "--json")
+    job = json.loads(done.out)
+    assert job["id"] == job_id
+    assert (job["queue"], job["priority"], job["max_retries"]) == ("other", 3, 4)
+    assert job["status"] == "scheduled"
+    again = run("enqueue", "tasks:app", "compute", "5", "--job-id", job_id)
+    assert (again.code, again.err) == (
+        1,
+        f"error: a job with id {job_id} exists already: it is live, or its record is kept\n",
+    )
+
+
+def test_run_at(run):
+    done = run(
+        "enqueue", "tasks:app", "compute", "5", "--run-at", "2090-01-31T10:00+01:00", "--json"
+    )
+    assert json.loads(done.out)["run_at"].startswith("2090-01-31T09:00:00")
+
+
+def test_a_queue_that_no_task_declares_is_a_warning(run):
+    done = run("enqueue", "tasks:app", "compute", "5", "-q", "mail")
+    assert done.code == 0
+    assert done.err == (
+        "warning: no task of this app declares the queue 'mail': a worker serves it only when told "
+        "to, 'aioq worker ... -q mail'\n"
+    )
+
+
+SEE = " (see 'aioq enqueue --help')"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["compte", "5"], 1, "the app has no task 'compte'; did you mean 'tasks.compute'?"),
+        (["compute", "5", "--timeout", "1"], 2, f"--timeout needs --wait{SEE}"),
+        (
+            ["compute", "5", "--retries", "-1"],
+            2,
+            f"retries must be a whole number from 0 to 2147483647, got -1{SEE}",
+        ),
+        (
+            ["compute", "5", "--delay", "1", "--run-at", "2030-01-31T09:00Z"],
+            2,
+            f"give either delay or run_at, not both{SEE}",
+        ),
+        (
+            ["compute", "5", "--run-at", "2030-01-31T09:00"],
+            2,
+            "invalid value for '--run-at': '2030-01-31T09:00' has no time zone: add Z for UTC, or "
+            f"+01:00{SEE}",
+        ),
+        (
+            ["compute", "5", "--run-at", "soon"],
+            2,
+            f"invalid value for '--run-at': 'soon' is not a time like 2030-01-31T09:00:00Z{SEE}",
+        ),
+        (
+            ["compute", "--kw", "n"],
+            2,
+            f"invalid value for '--kw': 'n' is not of the form name=value{SEE}",
+        ),
+        (
+            ["compute", "--kw", "n=1", "--kw", "n=2"],
+            2,
+            f"invalid value for '--kw': 'n' was given twice{SEE}",
+        ),
+        (
+            ["compute", "5", "--job-id", "x"],
+            2,
+            "job_id must be a UUID, got 'x'; for a business key use uuid.uuid5(NAMESPACE, key)"
+            f"{SEE}",
+        ),
+    ],
+)
+def test_mistakes(run, words, code, sentence):
+    done = run("enqueue", "tasks:app", *words)
+    assert (done.code, done.out, done.err) == (code, "", f"error: {sentence}\n")
+
+
+@pytest.mark.parametrize("words", [["x"], [], ["1", "2"], ["1", "--kw", "m=2"]], ids=str)
+def test_arguments_that_do_not_fit(run, words):
+    done = run("enqueue", "tasks:app", "compute", *words)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("error: tasks.compute")
+    assert done.err.count("\n") == 1
+
+
+def test_a_broker_of_one_process_would_lose_the_job(run, project):
+    (project / "alone.py").write_text(
+        "from aioq import Aarq\napp = Aarq('memory://')\n@app.task\nasync def f(ctx): ...\n"
+    )
+    done = run("enqueue", "alone", "f")
+    assert (done.code, done.err) == (
+        1,
+        "error: the broker memory:// lives inside one process: its jobs cannot be reached from "
+        "the command line\n",
+    )
+
+
+def test_wait_gives_up_after_the_timeout(run):
+    done = run("enqueue", "tasks:app", "compute", "5", "--wait", "--timeout", "0.01")
+    job_id = done.out.strip()
+    assert (done.code, done.err) == (
+        1,
+        f"error: job {job_id} of task 'tasks.compute' has not finished after 0.01 s\n",
+    )

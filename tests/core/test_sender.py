@@ -1,0 +1,242 @@
+"""Group commit on the client: few calls, each numbered, and every caller with its own answer."""
+
+import asyncio
+from typing import Any
+
+import anyio
+import pytest
+
+from aioq import Aarq, Context, TaskDef
+from aioq._records import Added, NewJob
+from aioq._sender import Sender
+from aioq.backends import MemoryBroker
+from aioq.errors import BatchRejected, BrokerUnavailable, EnqueueError
+
+
+@pytest.fixture
+def task(app: Aarq) -> TaskDef[..., Any]:
+    @app.task
+    async def task(ctx: Context, n: int = 0) -> None: ...
+
+    return task
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses between re-sends, which then pass at once on a clock of their own."""
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        await anyio.lowlevel.checkpoint()
+
+    monkeypatch.setattr("aioq._sender.anyio.sleep", sleep)
+    monkeypatch.setattr("aioq._sender.monotonic", lambda: sum(slept))
+    return slept
+
+
+async def test_concurrent_callers_share_calls(
+    app: Aarq, task: TaskDef[..., Any], broker: Any
+) -> None:
+    await app.open()
+    jobs = await asyncio.gather(*(task.enqueue(n) for n in range(64)))
+    assert len({job.id for job in jobs}) == 64
+    assert len(broker.calls) <= 3
+    assert broker.opened == 1
+    assert sum(len(ids) for ids, _, _ in broker.calls) == 64
+    assert len(await broker.list_jobs()) == 64
+
+
+async def test_concurrent_first_callers_open_the_broker_once(
+    task: TaskDef[..., Any], broker: Any
+) -> None:
+    await asyncio.gather(*(task.enqueue(n) for n in range(8)))
+    assert broker.opened == 1
+
+
+async def test_jobs_that_come_during_a_call_go_together_in_the_next(
+    task: TaskDef[..., Any], broker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, started, store = anyio.Event(), anyio.Event(), broker.enqueue
+
+    async def held(jobs: Any, **numbered: Any) -> Any:
+        started.set()
+        await gate.wait()
+        return await store(jobs, **numbered)
+
+    monkeypatch.setattr(broker, "enqueue", held)
+    async with anyio.create_task_group() as group:
+        group.start_soon(task.enqueue, 0)
+        await started.wait()
+        for n in range(1, 10):
+            group.start_soon(task.enqueue, n)
+        await anyio.wait_all_tasks_blocked()
+        gate.set()
+    assert [len(ids) for ids, _, _ in broker.calls] == [1, 9]
+
+
+async def test_a_call_takes_no_more_than_a_batch_and_no_call_is_torn_apart(
+    app: Aarq, task: TaskDef[..., Any], broker: Any
+) -> None:
+    broker.capabilities = broker.capabilities._replace(max_batch=10)
+    await app.open()
+    await asyncio.gather(*(app.enqueue_many([task.job(), task.job(), task.job()]) for _ in "12345"))
+    sizes = [len(ids) for ids, _, _ in broker.calls]
+    assert sum(sizes) == 15
+    assert max(sizes) <= 10
+    assert all(size % 3 == 0 for size in sizes)
+
+
+async def test_numbers_count_up_for_each_queue(app: Aarq, task: TaskDef[..., Any], broker: Any):
+    @app.task(queue="other")
+    async def other(ctx: Context) -> None: ...
+
+    await task.enqueue()
+    await other.enqueue()
+    await app.enqueue_many([task.job(), other.job()])
+    assert [numbers for _, _, numbers in broker.calls] == [
+        {"default": 1},
+        {"other": 1},
+        {"default": 2, "other": 2},
+    ]
+    (producer,) = {producer for _, producer, _ in broker.calls}
+    assert len(producer) == 8
+
+
+async def test_a_lost_reply_is_asked_again_with_the_same_numbers_and_stores_once(
+    task: TaskDef[..., Any], broker: Any, pauses: list[float]
+) -> None:
+    broker.lose_reply = [BrokerUnavailable("cut off"), BrokerUnavailable("cut off")]
+    job = await task.enqueue(1)
+    first, second, third = broker.calls
+    assert first == second == third
+    assert [stored.id for stored in await broker.list_jobs()] == [job.id]
+    assert 0.025 <= pauses[0] <= 0.05 <= pauses[1] <= 0.1
+
+
+async def test_a_store_that_comes_back_in_time_costs_nobody_a_job(
+    task: TaskDef[..., Any], broker: Any, pauses: list[float]
+) -> None:
+    broker.broken = [BrokerUnavailable("away")] * 12
+    await task.enqueue(1)
+    assert len(broker.calls) == 13
+    assert max(pauses) <= 2.0
+
+
+async def test_patience_ends_with_an_error_for_each_caller(
+    broker: Any, task: TaskDef[..., Any], pauses: list[float]
+) -> None:
+    broker.broken = [BrokerUnavailable("away")] * 1000
+    sender = Sender(broker, patience=30.0)
+    records = [task.job(n).to_record(1000) for n in range(2)]
+    answers = await asyncio.gather(*(sender.send([record]) for record in records))
+    assert 28.0 <= sum(pauses) <= 30.0
+    for (answer,) in answers:
+        assert isinstance(answer, EnqueueError)
+        assert str(answer) == (
+            "memory:// did not answer for 30 s (away); the job may be stored or not"
+        )
+
+
+class Picky(MemoryBroker):
+    """Rejects batches that hold a job of the task ``bad``."""
+
+    def __init__(self, *, transactional: bool) -> None:
+        super().__init__()
+        self.capabilities = self.capabilities._replace(transactional_batches=transactional)
+
+    async def enqueue(self, jobs: Any, **numbered: Any) -> list[Added]:
+        await anyio.lowlevel.checkpoint()
+        if any(job.task == "bad" for job in jobs):
+            raise BatchRejected("bad item")
+        return list(await super().enqueue(jobs, **numbered))
+
+
+def record(number: int, task: str = "good") -> NewJob:
+    return NewJob(f"00000000-0000-4000-8000-{number:012}", "q", task, b"\x90", b"")
+
+
+@pytest.mark.parametrize("transactional", [True, False])
+async def test_a_bad_item_fails_its_caller_and_nobody_else(transactional: bool) -> None:
+    broker = Picky(transactional=transactional)
+    sender = Sender(broker)
+    answers = await asyncio.gather(
+        *(sender.send([record(n, "bad" if n in (7, 20) else "good")]) for n in range(33))
+    )
+    for n, (answer,) in enumerate(answers):
+        if n in (7, 20):
+            assert isinstance(answer, EnqueueError)
+            assert str(answer) == "the store refused it: bad item"
+        else:
+            assert isinstance(answer, Added)
+            assert answer.status == "new"
+    assert len(await broker.list_jobs()) == 31
+
+
+async def test_with_transactions_a_bad_item_fails_the_whole_of_its_own_call() -> None:
+    broker = Picky(transactional=True)
+    answers = await Sender(broker).send([record(1), record(2, "bad"), record(3)])
+    assert [str(answer) for answer in answers] == ["the store refused it: bad item"] * 3
+    assert await broker.list_jobs() == []
+
+
+async def test_without_transactions_a_bad_item_fails_alone() -> None:
+    broker = Picky(transactional=False)
+    answers = await Sender(broker).send([record(1), record(2, "bad"), record(3)])
+    assert [isinstance(answer, Added) for answer in answers] == [True, False, True]
+    assert len(await broker.list_jobs()) == 2
+
+
+async def test_a_caller_that_is_cancelled_leaves_the_others_unharmed(
+    task: TaskDef[..., Any], broker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, started, store = anyio.Event(), anyio.Event(), broker.enqueue
+
+    async def held(jobs: Any, **numbered: Any) -> Any:
+        started.set()
+        await gate.wait()
+        return await store(jobs, **numbered)
+
+    monkeypatch.setattr(broker, "enqueue", held)
+    first = asyncio.ensure_future(task.enqueue(1))
+    await started.wait()
+    second, third = (asyncio.ensure_future(task.enqueue(n)) for n in (2, 3))
+    await anyio.wait_all_tasks_blocked()
+    first.cancel()
+    second.cancel()
+    await anyio.wait_all_tasks_blocked()
+    gate.set()
+    assert (await third).args == (3,)
+    assert first.cancelled()
+    assert second.cancelled()
+    assert len(await broker.list_jobs()) == 3
+
+
+async def test_the_sending_task_does_not_inherit_a_callers_context(
+    task: TaskDef[..., Any], broker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from contextvars import ContextVar
+
+    request: ContextVar[str] = ContextVar("request", default="none")
+    seen: list[str] = []
+    store = broker.enqueue
+
+    async def look(jobs: Any, **numbered: Any) -> Any:
+        seen.append(request.get())
+        return await store(jobs, **numbered)
+
+    monkeypatch.setattr(broker, "enqueue", look)
+    request.set("mine")
+    await task.enqueue()
+    assert seen == ["none"]
+
+
+async def test_a_sender_that_is_stopped_answers_those_who_wait() -> None:
+    class Stopped(MemoryBroker):
+        async def enqueue(self, jobs: Any, **numbered: Any) -> list[Added]:
+            raise asyncio.CancelledError
+
+    sender = Sender(Stopped())
+    (answer,) = await sender.send([record(1)])
+    assert isinstance(answer, EnqueueError)
+    assert str(answer) == "the enqueue was interrupted (CancelledError()); it may be stored"
