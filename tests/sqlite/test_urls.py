@@ -1,0 +1,87 @@
+"""Which URLs and options are taken, and how the others are refused."""
+
+from pathlib import Path
+
+import pytest
+
+from aioq.errors import ConfigurationError, InvalidOption
+from aioq_sqlite import SQLiteBroker
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///jobs.db", "{cwd}/jobs.db"),
+        ("sqlite:///deep/jobs.db", "{cwd}/deep/jobs.db"),
+        ("sqlite:////var/jobs.db", "/var/jobs.db"),
+        ("sqlite:////var/my%20jobs.db", "/var/my jobs.db"),
+        ("jobs.db", "{cwd}/jobs.db"),
+        ("/var/jobs.db", "/var/jobs.db"),
+        (Path("/var/jobs.db"), "/var/jobs.db"),
+    ],
+)
+def test_url_shows_the_absolute_path(
+    url: str | Path, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert SQLiteBroker(url).url == "sqlite:///" + path.format(cwd=tmp_path)
+
+
+def test_the_path_is_fixed_when_the_broker_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    broker = SQLiteBroker("jobs.db")
+    monkeypatch.chdir("/")
+    assert broker.url == f"sqlite:///{tmp_path}/jobs.db"
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("sqlite://", "MemoryBroker"),
+        ("sqlite:///", "MemoryBroker"),
+        ("sqlite:///:memory:", "MemoryBroker"),
+        ("sqlite://:memory:", "MemoryBroker"),
+        (":memory:", "MemoryBroker"),
+        ("", "MemoryBroker"),
+        ("sqlite://host/jobs.db", "host"),
+        ("sqlite:///jobs.db?mode=ro", "keywords"),
+        ("redis://localhost", "no SQLite URL"),
+        ("file:jobs.db", "no SQLite URL"),
+        ("a\0b", "NUL"),
+    ],
+)
+def test_other_urls_are_refused(url: str, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        SQLiteBroker(url)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"synchronous": "OFF"},
+        {"keep_finished": -1},
+        {"keep_finished": float("nan")},
+        {"max_payload": 0},
+        {"max_crashes": 2},
+    ],
+)
+def test_options_out_of_range_are_refused(options: dict[str, object]) -> None:
+    with pytest.raises(InvalidOption, match=next(iter(options))):
+        SQLiteBroker("jobs.db", **options)
+
+
+async def test_places_that_cannot_hold_a_database(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="does not exist"):
+        await SQLiteBroker(tmp_path / "missing" / "jobs.db").open()
+    with pytest.raises(ConfigurationError, match="is a directory"):
+        await SQLiteBroker(tmp_path).open()
+
+
+async def test_a_network_file_system_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aioq_sqlite._url._file_system", lambda folder: "nfs4")
+    with pytest.raises(ConfigurationError, match="network file system"):
+        await SQLiteBroker(tmp_path / "jobs.db").open()
