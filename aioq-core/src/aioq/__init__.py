@@ -8,7 +8,7 @@ from aioq._job import Job
 from aioq._task import TaskDef
 from aioq.errors import Abort, Retry, Snooze
 from aioq.middleware import Middleware
-from aioq.worker import Worker
+from aioq.worker import Worker, WorkerOptions
 
 __all__ = [
     "Aarq",
@@ -20,6 +20,7 @@ __all__ = [
     "Snooze",
     "TaskDef",
     "Worker",
+    "WorkerOptions",
     "__version__",
 ]
 

@@ -259,6 +259,11 @@ class Aarq:
         """
         await self._client()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the broker has been opened in this app, and not closed since."""
+        return any(client.open for client in self._clients.values())
+
     async def close(self) -> None:
         """Let go of the broker's connections; a later enqueue opens it again."""
         self._clients.clear()

@@ -133,7 +133,7 @@ class Executor:
         await self._end(attempt, Released("the worker stops"))
         self._attempts.forget(attempt)
 
-    # -- decode, find, run, judge -------------------------------------------------------------------
+    # -- decode, find, run, judge ------------------------------------------------------------------
 
     async def _run(self, attempt: Attempt) -> Outcome | None:
         """The verdict; None where there is none to give, because the job is no longer ours."""
@@ -218,7 +218,7 @@ class Executor:
                     raise RuntimeError(CANCELLED_ITSELF) from exc
                 except BaseExceptionGroup as exc:
                     if instruction := instruction_in(exc):
-                        raise instruction
+                        raise instruction  # noqa: B904 - its own cause is the one to keep
                     if isinstance(exc, Exception):
                         raise
                     raise RuntimeError(f"the task raised {describe(exc)}") from exc
@@ -286,7 +286,7 @@ class Executor:
         self._report("error", "job.dead", attempt, reason=reason)
         return Dead(reason)
 
-    # -- settle, tell -------------------------------------------------------------------------------
+    # -- settle, tell ------------------------------------------------------------------------------
 
     async def _end(self, attempt: Attempt, outcome: Outcome) -> None:
         """The slot is free; store the verdict, then tell the observers."""

@@ -8,6 +8,7 @@ import asyncio
 import random
 import sys
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ WARN_AFTER = 1.0
 UNSTARTED_LIMIT = 2.0
 TOKENS_PER_CALL = 5000
 STACK_DEPTH = 12
+STARVED_AFTER = 1.0
+MAKE_WAY = 0.001
 LONGEST_JOIN = 0.2
 
 
@@ -63,7 +66,7 @@ class LeaseKeeper:
         self._client: LeaseClient | None = None
         self._loop_thread = threading.get_ident()
         self._loop = asyncio.get_running_loop()
-        self._ticked = monotonic()
+        self._ticked = self._turned = monotonic()
         self._warned = False
         self._unavailable = False
         self._due = monotonic() + self._interval
@@ -79,8 +82,14 @@ class LeaseKeeper:
         self._thread.join(timeout=LONGEST_JOIN)
 
     def tick(self) -> None:
-        """Called by the loop: it turns."""
+        """Called by the loop: it turns.
+
+        A loop that is always busy with short turns takes the interpreter lock back before another
+        thread has woken up. Where that has kept this thread from turning, the loop makes way.
+        """
         self._ticked = monotonic()
+        if self._ticked - self._turned > STARVED_AFTER:
+            time.sleep(MAKE_WAY)
 
     @property
     def tick_every(self) -> float:
@@ -89,7 +98,8 @@ class LeaseKeeper:
 
     def _run(self) -> None:
         while not self._stop.wait(self._granularity):
-            blocked = monotonic() - self._ticked
+            self._turned = monotonic()
+            blocked = self._turned - self._ticked
             try:
                 self._watch(blocked)
                 if monotonic() >= self._due:

@@ -148,7 +148,7 @@ class Settler:
             except BatchRejected as exc:
                 await self._split(entries, exc)
                 return
-            again = []
+            again: list[_Entry] = []
             for entry, token, answer in zip(entries, tokens, answers, strict=True):
                 if answer == "stale" and entry.attempt.token != token:
                     again.append(entry)
@@ -169,8 +169,7 @@ class Settler:
         while True:
             try:
                 answers = await self._broker.settle(settlements)
-                if len(answers) != len(settlements):
-                    raise BrokerError(f"{len(settlements)} settlements got {len(answers)} answers")
+                _check_number(len(settlements), len(answers))
             except BatchRejected:
                 raise
             except BrokerUnavailable as exc:
@@ -215,3 +214,8 @@ class Settler:
             entry.stored = Stored(answer, failed.token, error)
         except BatchRejected as exc:
             self._log.error("job.unsettled", job_id=entry.attempt.delivery.id, reason=str(exc))
+
+
+def _check_number(settlements: int, answers: int) -> None:
+    if settlements != answers:
+        raise BrokerError(f"{settlements} settlements got {answers} answers")

@@ -105,6 +105,7 @@ class Worker:
                 raise
             finally:
                 self._stop_asked = False
+        self._log.info("worker.stopped", worker_id=self.id)
 
     def _hurry(self, task: "asyncio.Task[None]") -> None:
         self.stop("its task was cancelled")
@@ -118,8 +119,9 @@ class Worker:
         for task in self.app.tasks.values():
             task.signature.check()
         async with AsyncExitStack() as stack:
+            if not self.app.is_open:  # who opened it before goes on using it, and closes it
+                stack.push_async_callback(self.app.close)
             await self.app.open()
-            stack.push_async_callback(self.app.close)
             self._running = run = _Run(self)
             stack.callback(run.close)
             for layer in runtime.layers:
@@ -242,7 +244,6 @@ class _Run:
             with anyio.move_on_after(FAREWELL, shield=True):
                 await self._leave()
             self.working = False
-            self._log.info("worker.stopped", worker_id=self._worker.id)
 
     async def _loop(self, name: str, step: Callable[[], Awaitable[None]]) -> None:
         await run_loop(name, step, stopping=self.stopping, health=self._health, log=self._log)
@@ -290,7 +291,7 @@ class _Run:
                 reason="it goes on, as on_lease_lost says; its outcome will be refused",
             )
 
-    # -- the end --------------------------------------------------------------------------------------
+    # -- the end ---------------------------------------------------------------------------------
 
     def hurry(self) -> None:
         """Wait no longer for running jobs."""

@@ -1,0 +1,127 @@
+"""Real worker processes, what they log, and the journal of what they ran."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+HERE = Path(__file__).parent
+LEASE = 2.0
+RESCUE = LEASE + 5.0
+"""Within this time the jobs of a dead worker must start again."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the journal."""
+
+    event: str
+    job_id: str
+    pid: int
+    at: float
+    attempt: int
+
+
+class Journal:
+    """What really ran, written by the tasks themselves."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def entries(self) -> list[Entry]:
+        if not self.path.exists():
+            return []
+        lines = [line.split() for line in self.path.read_text().splitlines()]
+        return [Entry(a, b, int(c), float(d), int(e)) for a, b, c, d, e in lines]
+
+    def count(self, event: str) -> Counter[str]:
+        return Counter(entry.job_id for entry in self.entries() if entry.event == event)
+
+    def of(self, job_id: str, event: str = "start") -> list[Entry]:
+        return [e for e in self.entries() if e.job_id == job_id and e.event == event]
+
+
+class WorkerProcess:
+    """One ``aioq worker`` with JSON logs in a file."""
+
+    def __init__(self, env: dict[str, str], log: Path, arguments: tuple[str, ...]) -> None:
+        self.log = log
+        command = [sys.executable, "-m", "aioq", "worker", "jobs_app:app", "--log-format", "json"]
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [*command, *arguments], cwd=HERE, env=env, stdout=output, stderr=output
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def wait(self, timeout: float) -> int:
+        return self.process.wait(timeout)
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        return [line for line in self._lines() if line.get("event") == event]
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        for line in self.log.read_text().splitlines():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                continue
+
+    def text(self) -> str:
+        return self.log.read_text()
+
+
+class Fleet:
+    """The worker processes of one test; all are killed at its end."""
+
+    def __init__(self, env: dict[str, str], folder: Path) -> None:
+        self._env = env
+        self._folder = folder
+        self.workers: list[WorkerProcess] = []
+
+    async def start(self, *arguments: str, lease: float = LEASE) -> WorkerProcess:
+        """Start a worker and wait until it says that it serves."""
+        log = self._folder / f"worker-{len(self.workers)}.log"
+        worker = WorkerProcess(self._env, log, ("--lease", str(lease), *arguments))
+        self.workers.append(worker)
+        await eventually(lambda: bool(worker.logged("worker.started")), 15, worker.text)
+        return worker
+
+    def close(self) -> None:
+        for worker in self.workers:
+            if worker.process.poll() is None:
+                worker.signal(signal.SIGCONT)
+                worker.kill()
+
+
+async def eventually(
+    holds: Callable[[], bool | Awaitable[bool]],
+    timeout: float,
+    explain: Callable[[], object] = lambda: "",
+) -> float:
+    """Wait until another process has made ``holds`` true; how long that took in seconds."""
+    started = time.monotonic()
+    while time.monotonic() - started < timeout:
+        answer = holds()
+        if await answer if isinstance(answer, Awaitable) else answer:
+            return time.monotonic() - started
+        await anyio.sleep(0.02)
+    raise AssertionError(f"it did not happen within {timeout} s: {explain()}")

@@ -1,0 +1,474 @@
+"""Leases: a job is run by one worker at a time, and by another one when that is silent."""
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import anyio
+import pytest
+from worker.harness import OTHER, FaultyBroker, Log, ended, until, working
+
+from aioq import Aarq, Context, Middleware
+from aioq.errors import BrokerUnavailable
+from aioq.middleware import RunningJob
+from aioq.plugins import Settlement
+
+Ctx = Context[Any]
+
+
+class Told(Middleware):
+    def __init__(self) -> None:
+        self.outcomes: list[str] = []
+
+    async def settled(self, job: RunningJob, outcome: object) -> None:
+        self.outcomes.append(type(outcome).__name__)
+
+
+async def test_a_long_job_keeps_its_lease(app: Aarq, broker: FaultyBroker) -> None:
+    runs = 0
+
+    @app.task
+    async def long(ctx: Ctx) -> None:
+        nonlocal runs
+        runs += 1
+        await anyio.sleep(0.8)
+
+    async with working(app, lease=0.3), working(app, lease=0.3):
+        job = await ended(await long.enqueue())
+    assert (job.status, job.crashes, runs) == ("completed", 0, 1)
+
+
+async def test_a_job_that_blocks_the_loop_is_not_run_twice_and_is_named(
+    app: Aarq, broker: FaultyBroker, log: Log
+) -> None:
+    runs = 0
+
+    @app.task
+    async def blocker(ctx: Ctx) -> None:
+        nonlocal runs
+        runs += 1
+        time.sleep(1.6)  # noqa: ASYNC251
+
+    def play_the_others() -> None:
+        """Another process looks after expired leases all the time."""
+        while not stop.wait(0.05):
+            broker._store.upkeep(400, 500)
+
+    stop = threading.Event()
+    other = threading.Thread(target=play_the_others)
+    other.start()
+    try:
+        async with working(app, lease=0.4):
+            job = await ended(await blocker.enqueue())
+    finally:
+        stop.set()
+        other.join()
+    assert (job.status, job.crashes, runs) == ("completed", 0, 1)
+    (line,) = log.of("worker.loop_blocked")
+    assert (line["job_id"], line["task"]) == (job.id, blocker.name)
+    assert "time.sleep(1.6)" in line["stack"]
+
+
+async def test_neighbours_of_a_blocker_move_to_another_worker(
+    app: Aarq, broker: FaultyBroker, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aioq.worker._leases.UNSTARTED_LIMIT", 0.2)
+    here: list[str] = []
+
+    @app.task
+    async def blocker(ctx: Ctx) -> None:
+        time.sleep(1.5)  # noqa: ASYNC251
+
+    @app.task
+    async def neighbour(ctx: Ctx) -> None:
+        here.append(ctx.job_id)
+
+    taken: list[str] = []
+
+    def play_another_worker() -> None:
+        while not stop.wait(0.05):
+            broker._store.upkeep(400, 500)
+            if not broker._store._running:
+                continue
+            claimed = broker._store.claim(["default"], 5, OTHER, 400, 1_000_000, False)
+            for delivery in claimed.jobs:
+                taken.append(delivery.id)
+                broker._store.settle([Settlement(delivery.token, "completed")])
+
+    stop = threading.Event()
+    await blocker.enqueue()
+    jobs = [await neighbour.enqueue() for _ in range(2)]
+    other = threading.Thread(target=play_another_worker)
+    other.start()
+    async with working(app, lease=0.4):
+        await until(lambda: len(log.of("job.lease_lost")) == 2)
+        stop.set()
+        other.join()
+    for job in jobs:
+        await job.refresh()
+    assert sorted(taken) == sorted(job.id for job in jobs)
+    assert here == []
+    assert {job.worker_id for job in jobs} == {OTHER}
+    assert {line["job_id"] for line in log.of("job.lease_lost")} == set(taken)
+
+
+async def lose(broker: FaultyBroker, job_id: str) -> None:
+    """The job's lease runs out, and another worker has it now."""
+    broker.take_away(job_id)
+    (delivery,) = (await broker.claim_as(OTHER)).jobs
+    assert delivery.id == job_id
+
+
+@pytest.mark.parametrize("choice", ["cancel", "continue"])
+async def test_a_lost_lease(app: Aarq, broker: FaultyBroker, log: Log, choice: Any) -> None:
+    told = app.use(Told())
+    running, go, stopped = anyio.Event(), anyio.Event(), anyio.Event()
+    survived: list[str] = []
+
+    @app.task
+    async def long(ctx: Ctx) -> None:
+        running.set()
+        try:
+            await go.wait()
+            survived.append(ctx.job_id)
+        finally:
+            stopped.set()
+
+    job = await long.enqueue()
+    async with working(app, lease=0.3, on_lease_lost=choice):
+        await running.wait()
+        await lose(broker, job.id)
+        await until(lambda: log.of("job.lease_lost"))
+        go.set()
+        await stopped.wait()
+        await until(lambda: log.of("job.stale") or choice == "cancel")
+    assert survived == ([job.id] if choice == "continue" else [])
+    assert told.outcomes == []
+    await job.refresh()
+    assert (job.status, job.worker_id) == ("running", OTHER)
+
+
+async def test_a_late_outcome_is_refused_and_reported(
+    app: Aarq, broker: FaultyBroker, log: Log
+) -> None:
+    told = app.use(Told())
+    running, go = anyio.Event(), anyio.Event()
+
+    @app.task
+    async def long(ctx: Ctx) -> None:
+        running.set()
+        await go.wait()
+
+    job = await long.enqueue()
+    async with working(app, lease=30):
+        await running.wait()
+        await lose(broker, job.id)
+        go.set()
+        await until(lambda: log.of("job.stale"))
+    (line,) = log.of("job.stale")
+    assert (line["job_id"], line["outcome"]) == (job.id, "Succeeded")
+    assert told.outcomes == []
+
+
+async def test_a_loop_blocked_for_good_loses_its_leases(
+    app: Aarq, broker: FaultyBroker, log: Log
+) -> None:
+    renewals = 0
+
+    @app.task
+    async def blocker(ctx: Ctx) -> None:
+        nonlocal renewals
+        time.sleep(2.2)  # noqa: ASYNC251
+        renewals = broker.calls["renew"]
+
+    async with working(app, lease=0.3, stall_limit=1):
+        await ended(await blocker.enqueue())
+    # each 0.1 s for a second, and not in the second after
+    assert 5 <= renewals <= 11
+
+
+async def test_a_job_handed_back_to_its_own_worker_is_adopted(
+    app: Aarq, broker: FaultyBroker, log: Log
+) -> None:
+    runs = 0
+    running, go = anyio.Event(), anyio.Event()
+
+    @app.task
+    async def long(ctx: Ctx) -> None:
+        nonlocal runs
+        runs += 1
+        running.set()
+        await go.wait()
+
+    job = await long.enqueue()
+    async with working(app):
+        await running.wait()
+        broker.take_away(job.id)
+        broker._wake()
+        await until(lambda: log.of("job.adopted"))
+        go.set()
+        await ended(job)
+    assert (job.status, job.crashes, runs) == ("completed", 0, 1)
+    assert log.of("job.stale") == []
+
+
+async def test_a_job_is_adopted_while_its_settlement_is_open(
+    app: Aarq, broker: FaultyBroker, log: Log
+) -> None:
+    told = app.use(Told())
+    runs = 0
+
+    @app.task
+    async def short(ctx: Ctx) -> None:
+        nonlocal runs
+        runs += 1
+
+    gate = broker.gates["settle"] = anyio.Event()
+    job = await short.enqueue()
+    async with working(app):
+        await until(lambda: broker.calls["settle"])
+        broker.take_away(job.id)
+        broker._wake()
+        await until(lambda: log.of("job.adopted"))
+        del broker.gates["settle"]
+        gate.set()
+        await ended(job)
+    assert (job.status, job.crashes, runs) == ("completed", 0, 1)
+    assert told.outcomes == ["Succeeded"]
+    assert log.of("job.stale") == []
+
+
+async def test_a_job_regained_while_it_is_being_stopped_is_given_back(
+    app: Aarq, broker: FaultyBroker, log: Log
+) -> None:
+    runs = 0
+    running, unwinding, go = anyio.Event(), anyio.Event(), anyio.Event()
+
+    @app.task
+    async def long(ctx: Ctx) -> None:
+        nonlocal runs
+        runs += 1
+        if runs > 1:
+            return
+        running.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            unwinding.set()
+            await go.wait()
+
+    job = await long.enqueue()
+    async with working(app, lease=0.3):
+        await running.wait()
+        row = broker._store._rows[job.id]
+        broker.faults["claim"] = BrokerUnavailable("for a while")
+        broker.take_away(job.id)
+        await unwinding.wait()
+        assert row.place == "ready"
+        del broker.faults["claim"]
+        broker._wake()
+        await until(lambda: log.of("job.adopted"))
+        go.set()
+        await ended(job, 3)
+    assert (job.status, job.crashes, runs) == ("completed", 0, 2)
+
+
+async def test_a_retry_that_comes_back_before_its_answer_is_run(
+    app: Aarq, broker: FaultyBroker, log: Log
+) -> None:
+    """The store has taken the retry and hands it out again before the answer has come home."""
+    told = app.use(Told())
+    runs = 0
+
+    @app.task(retries=1, retry_delay=0)
+    async def flaky(ctx: Ctx) -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            raise ValueError
+
+    real, answered = broker.settle, anyio.Event()
+
+    async def slow(settlements: Any) -> Any:
+        answers = await real(settlements)
+        if broker.calls["settle"] == 1:
+            await answered.wait()
+        return answers
+
+    broker.settle = slow  # type: ignore[method-assign]
+    job = await flaky.enqueue()
+    async with working(app):
+        await until(lambda: log.of("job.adopted"))
+        answered.set()
+        await ended(job, 3)
+    assert (job.status, job.retries, job.crashes, runs) == ("completed", 1, 0, 2)
+    assert told.outcomes == ["Retried", "Succeeded"]
+
+
+async def test_jobs_that_retry_at_once_never_wait_for_a_lease(app: Aarq, log: Log) -> None:
+    @app.task(retries=3, retry_delay=0)
+    async def flaky(ctx: Ctx, i: int) -> None:
+        if ctx.retries < i % 4:
+            raise ValueError
+
+    jobs = await app.enqueue_many([flaky.job(i) for i in range(400)])
+    async with working(app, concurrency=50):
+        for job in jobs:
+            await ended(job)
+    assert [job.retries for job in jobs] == [i % 4 for i in range(400)]
+    assert {job.crashes for job in jobs} == {0}
+
+
+async def test_a_running_job_is_cancelled_at_once_also_with_all_slots_full(
+    app: Aarq, broker: FaultyBroker
+) -> None:
+    told = app.use(Told())
+    running = anyio.Event()
+
+    @app.task
+    async def long(ctx: Ctx) -> None:
+        running.set()
+        await anyio.sleep_forever()
+
+    job, waiting = await long.enqueue(), await long.enqueue()
+    async with working(app, concurrency=1):
+        await running.wait()
+        await waiting.cancel()
+        began = time.monotonic()
+        assert await job.cancel()
+        await ended(job)
+        assert time.monotonic() - began < 0.5
+    assert (job.status, told.outcomes) == ("cancelled", ["Cancelled"])
+
+
+async def test_a_cancel_reaches_a_job_that_has_not_begun(app: Aarq, broker: FaultyBroker) -> None:
+    """The hint may come in the very turn of the loop in which the job is claimed."""
+
+    @app.task
+    async def never(ctx: Ctx) -> None:
+        pytest.fail("ran")
+
+    async with working(app, concurrency=1) as worker:
+        await until(lambda: broker.calls["claim"])
+        assert worker._running is not None
+        begin = worker._running._start
+        fetcher = worker._running._fetcher
+
+        def start(attempt: Any) -> None:
+            from aioq.worker._attempts import Cause
+
+            begin(attempt)
+            attempt.stop(Cause.CANCEL)
+
+        fetcher._start = start  # type: ignore[method-assign]
+        job = await never.enqueue()
+        await ended(job, 2)
+        assert job.status == "cancelled"
+        fetcher._start = begin  # type: ignore[method-assign]
+
+        @app.task
+        async def good(ctx: Ctx) -> None: ...
+
+        assert (await ended(await good.enqueue(), 2)).status == "completed"
+
+
+async def test_without_hints_a_cancel_comes_with_the_renewal(
+    app: Aarq, broker: FaultyBroker
+) -> None:
+    broker.faults["hints"] = BrokerUnavailable("no push today")
+    running = anyio.Event()
+
+    @app.task
+    async def long(ctx: Ctx) -> None:
+        running.set()
+        await anyio.sleep_forever()
+
+    job = await long.enqueue()
+    async with working(app, lease=0.3):
+        await running.wait()
+        await job.cancel()
+        await ended(job, 2)
+    assert job.status == "cancelled"
+
+
+async def test_a_success_that_beats_the_cancel_stays(app: Aarq) -> None:
+    running = anyio.Event()
+
+    @app.task
+    async def stubborn(ctx: Ctx) -> None:
+        running.set()
+        try:
+            await anyio.sleep_forever()
+        except asyncio.CancelledError:
+            return
+
+    job = await stubborn.enqueue()
+    async with working(app):
+        await running.wait()
+        await job.cancel()
+        await ended(job)
+    assert job.status == "completed"
+
+
+async def test_quarantined_jobs_run_one_at_a_time(app: Aarq, broker: FaultyBroker) -> None:
+    now = most = 0
+
+    @app.task
+    async def suspect(ctx: Ctx) -> None:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await anyio.sleep(0.01)
+        now -= 1
+
+    @app.task
+    async def innocent(ctx: Ctx) -> None: ...
+
+    suspects = [await suspect.enqueue() for _ in range(5)]
+    for crash in "12":
+        await broker.claim_as(OTHER[:-1] + crash, 10)
+        for job in suspects:
+            broker.take_away(job.id)
+    innocents = [await innocent.enqueue() for _ in range(20)]
+    (stats,) = await broker.queue_stats()
+    assert stats.quarantined == 5
+    async with working(app, concurrency=10):
+        for job in [*suspects, *innocents]:
+            assert (await ended(job)).status == "completed"
+    assert most == 1
+    assert {True, False} == set(broker.quarantined_asked)
+
+
+async def test_the_lease_thread_survives_a_store_that_fails_it(
+    app: Aarq, broker: FaultyBroker, log: Log
+) -> None:
+    runs = 0
+    running, go = anyio.Event(), anyio.Event()
+
+    @app.task
+    async def long(ctx: Ctx) -> None:
+        nonlocal runs
+        runs += 1
+        running.set()
+        await go.wait()
+
+    broker.faults["for_lease_thread"] = RuntimeError("a bug")
+    job = await long.enqueue()
+    async with working(app, lease=0.3):
+        await running.wait()
+        await until(lambda: broker.calls["for_lease_thread"] >= 1)
+        del broker.faults["for_lease_thread"]
+        await until(lambda: broker.calls["renew"] >= 1)
+        for error in (BrokerUnavailable("gone"), RuntimeError("a bug")):
+            broker.faults["renew"] = error
+            before = broker.calls["renew"]
+            await until(lambda: broker.calls["renew"] >= before + 2)  # noqa: B023
+        broker.faults.clear()
+        before = broker.calls["renew"]
+        await until(lambda: broker.calls["renew"] >= before + 2)
+        go.set()
+        await ended(job)
+    assert (job.status, runs) == ("completed", 1)
+    assert any(line["loop"] == "leases" for line in log.of("worker.error"))
+    assert len([x for x in log.of("broker.unavailable") if x["loop"] == "leases"]) <= 1

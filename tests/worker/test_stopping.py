@@ -1,0 +1,399 @@
+"""A graceful stop: what has not begun is given back, what runs may end, and nothing holds it up."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+from worker.harness import PATIENCE, FaultyBroker, Log, drain, until, working
+
+from aioq import Aarq, Context, Middleware, Worker
+from aioq._wire import Note, decode_note, encode_note
+from aioq.backends import MemoryBroker
+from aioq.errors import BrokerUnavailable
+from aioq.middleware import RunningJob
+from aioq.worker import WorkerOptions
+
+Ctx = Context[Any]
+
+
+class Told(Middleware):
+    def __init__(self) -> None:
+        self.outcomes: list[str] = []
+
+    async def settled(self, job: RunningJob, outcome: object) -> None:
+        self.outcomes.append(type(outcome).__name__)
+
+
+async def note_of(broker: FaultyBroker, job_id: str) -> Note:
+    (info,) = await broker.get([job_id])
+    assert info is not None
+    return decode_note(info.note)
+
+
+async def test_a_job_that_ends_in_time_completes(app: Aarq) -> None:
+    running = anyio.Event()
+
+    @app.task
+    async def short(ctx: Ctx) -> None:
+        running.set()
+        await anyio.sleep(0.1)
+
+    job = await short.enqueue()
+    async with working(app, shutdown_timeout=5) as worker:
+        await running.wait()
+        began = time.monotonic()
+        worker.stop()
+    assert (await job.refresh()).status == "completed"
+    assert time.monotonic() - began < 1
+
+
+async def test_a_job_that_does_not_is_given_back(app: Aarq, broker: FaultyBroker) -> None:
+    told = app.use(Told())
+    running = anyio.Event()
+
+    @app.task(retries=0)
+    async def long(ctx: Ctx) -> None:
+        running.set()
+        await anyio.sleep_forever()
+
+    job = await long.enqueue()
+    for interruption in (1, 2):
+        running = anyio.Event()
+        async with working(app, shutdown_timeout=0.1):
+            await running.wait()
+        await job.refresh()
+        assert (job.status, job.retries, job.crashes) == ("pending", 0, 0)
+        assert (await note_of(broker, job.id)).interruptions == interruption
+    assert told.outcomes == ["Released"] * 2
+
+
+async def test_a_job_that_is_interrupted_for_ever_dies(app: Aarq, broker: FaultyBroker) -> None:
+    running = anyio.Event()
+
+    @app.task
+    async def long(ctx: Ctx) -> None:
+        running.set()
+        await anyio.sleep_forever()
+
+    job = await long.enqueue()
+    broker._store._rows[job.id].note = encode_note(Note(interruptions=20))
+    async with working(app, shutdown_timeout=0):
+        await running.wait()
+    await job.refresh()
+    assert job.status == "dead"
+    assert "20 stopping workers" in (job.error or "")
+
+
+async def test_a_plain_function_does_not_hold_the_stop(app: Aarq, broker: FaultyBroker) -> None:
+    running, go = threading.Event(), threading.Event()
+
+    @app.task
+    def long(ctx: Ctx) -> None:
+        running.set()
+        go.wait(10)
+
+    job = await long.enqueue()
+    try:
+        async with working(app, shutdown_timeout=0.3) as worker:
+            await until(running.is_set)
+            began = time.monotonic()
+        assert time.monotonic() - began < 2.3
+        assert worker.abandoned == 1
+        assert (await job.refresh()).status == "pending"
+        assert (await note_of(broker, job.id)).interruptions == 1
+    finally:
+        go.set()
+    await until(lambda: worker.abandoned == 0)
+
+
+async def test_a_task_that_ignores_its_cancellation_is_given_back_once(
+    app: Aarq, broker: FaultyBroker, log: Log
+) -> None:
+    told = app.use(Told())
+    running, go, over = anyio.Event(), anyio.Event(), anyio.Event()
+
+    @app.task
+    async def deaf(ctx: Ctx) -> None:
+        running.set()
+        while not go.is_set():
+            try:
+                await go.wait()
+            except asyncio.CancelledError:
+                continue
+        over.set()
+
+    job = await deaf.enqueue()
+    async with working(app, shutdown_timeout=0.1):
+        await running.wait()
+        began = time.monotonic()
+    assert time.monotonic() - began < 2.1
+    assert (await job.refresh()).status == "pending"
+    assert (await note_of(broker, job.id)).interruptions == 1
+    settled = len(broker.settled)
+    go.set()
+    await over.wait()
+    await anyio.wait_all_tasks_blocked()
+    assert len(broker.settled) == settled
+    assert told.outcomes == ["Released"]
+    assert (await job.refresh()).status == "pending"
+
+
+async def test_claimed_jobs_that_have_not_begun_are_given_back_uncounted(
+    app: Aarq, broker: FaultyBroker
+) -> None:
+    @app.task
+    async def never(ctx: Ctx) -> None:
+        pytest.fail("ran")
+
+    reply = broker.after_claim = anyio.Event()
+    jobs = [await never.enqueue() for _ in range(3)]
+    async with working(app, shutdown_timeout=5) as worker:
+        await until(lambda: broker._store._running)
+        worker.stop()
+        await anyio.wait_all_tasks_blocked()
+        broker.after_claim = None
+        reply.set()
+    for job in jobs:
+        await job.refresh()
+        assert (job.status, job.retries, job.crashes) == ("pending", 0, 0)
+        assert (await note_of(broker, job.id)) == Note()
+
+
+@pytest.mark.parametrize("how", ["refuses", "hangs"])
+async def test_a_store_that_is_gone_does_not_hold_the_stop(
+    app: Aarq, broker: FaultyBroker, log: Log, how: str
+) -> None:
+    running, go = anyio.Event(), anyio.Event()
+
+    @app.task
+    async def some(ctx: Ctx, i: int) -> None:
+        running.set()
+        if i:
+            await go.wait()
+        else:
+            await anyio.sleep_forever()
+
+    await app.enqueue_many([some.job(i) for i in range(3)])
+    before = {task for task in asyncio.all_tasks() if not task.done()}
+    async with working(app, shutdown_timeout=0.3, lease=0.5) as worker:
+        await running.wait()
+        if how == "refuses":
+            broker.break_all(BrokerUnavailable("gone"))
+        else:
+            for name in ("claim", "settle", "upkeep", "beat", "forget"):
+                broker.gates[name] = anyio.Event()
+        go.set()
+        await until(lambda: broker.calls["settle"] if how == "hangs" else broker.calls["renew"])
+        began = time.monotonic()
+        worker.stop()
+    assert time.monotonic() - began < 2.3
+    (line,) = log.of("worker.unsettled")
+    assert line["jobs"] == 3
+    await anyio.wait_all_tasks_blocked()
+    assert {task for task in asyncio.all_tasks() if not task.done()} == before
+
+
+async def test_a_lease_thread_that_hangs_does_not_hold_the_stop(
+    app: Aarq, broker: FaultyBroker
+) -> None:
+    hanging, go = threading.Event(), threading.Event()
+
+    class Hangs:
+        def renew(self, tokens: Any, lease_ms: int) -> Any:
+            hanging.set()
+            go.wait(10)
+            raise BrokerUnavailable("at last")
+
+        def close(self) -> None: ...
+
+    @app.task
+    async def long(ctx: Ctx) -> None:
+        await anyio.sleep_forever()
+
+    broker.for_lease_thread = Hangs  # type: ignore[method-assign,assignment]
+    try:
+        await long.enqueue()
+        async with working(app, lease=0.3, shutdown_timeout=0.1):
+            await until(hanging.is_set)
+            began = time.monotonic()
+        assert time.monotonic() - began < 1
+    finally:
+        go.set()
+
+
+@pytest.mark.parametrize("by", ["asyncio", "anyio"])
+async def test_cancelling_the_awaiting_task_gives_running_jobs_back(
+    app: Aarq, broker: FaultyBroker, by: str
+) -> None:
+    running = anyio.Event()
+
+    @app.task
+    async def long(ctx: Ctx) -> None:
+        running.set()
+        await anyio.sleep_forever()
+
+    job = await long.enqueue()
+    worker = Worker(app, WorkerOptions(shutdown_timeout=60))
+    began = time.monotonic()
+    if by == "asyncio":
+        task = asyncio.create_task(worker.run())
+        await running.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(task, PATIENCE)
+    else:
+        async with anyio.create_task_group() as group:
+            group.start_soon(worker.run)
+            await running.wait()
+            group.cancel_scope.cancel()
+    assert time.monotonic() - began < 3
+    await job.refresh()
+    assert (job.status, job.crashes) == ("pending", 0)
+    assert (await note_of(broker, job.id)).interruptions == 1
+
+
+async def test_the_end_of_the_loop_loses_no_job(broker: FaultyBroker, log: Log) -> None:
+    """``asyncio.run`` cancels every task when its main function returns."""
+    app = Aarq(broker, plugins=False)
+
+    async def main() -> str:
+        running = anyio.Event()
+
+        @app.task
+        async def long(ctx: Ctx) -> None:
+            running.set()
+            await anyio.sleep_forever()
+
+        job = await long.enqueue()
+        task = asyncio.create_task(Worker(app).run())
+        await running.wait()
+        assert not task.done()
+        return job.id
+
+    job_id = await anyio.to_thread.run_sync(lambda: asyncio.run(main()))
+    (info,) = await broker.get([job_id])
+    assert info is not None
+    assert info.status in ("pending", "running")
+    assert info.retries == 0
+
+
+async def test_a_stop_before_the_start_is_complete(broker: FaultyBroker, log: Log) -> None:
+    at: list[str] = []
+    starting, go = anyio.Event(), anyio.Event()
+
+    @asynccontextmanager
+    async def lifespan(app: Aarq) -> AsyncIterator[None]:
+        starting.set()
+        await go.wait()
+        yield
+        at.append("down")
+
+    app = Aarq(broker, lifespan=lifespan, plugins=False)
+
+    @app.task
+    async def never(ctx: Ctx) -> None:
+        pytest.fail("ran")
+
+    await never.enqueue()
+    async with working(app) as worker:
+        await starting.wait()
+        worker.stop()
+        go.set()
+    assert at == ["down"]
+    worker = Worker(app)
+    worker.stop()
+    with anyio.fail_after(PATIENCE):
+        await worker.run()
+    assert at == ["down", "down"]
+
+
+@pytest.mark.parametrize("where", ["open", "lifespan", "close"])
+async def test_a_cancel_ends_a_start_or_an_end_that_hangs(
+    broker: FaultyBroker, log: Log, where: str
+) -> None:
+    hanging = anyio.Event()
+
+    async def hang(here: str) -> None:
+        if here == where:
+            hanging.set()
+            await anyio.sleep_forever()
+
+    @asynccontextmanager
+    async def lifespan(app: Aarq) -> AsyncIterator[None]:
+        await hang("lifespan")
+        yield
+        await hang("close")
+
+    async def opened() -> None:
+        await hang("open")
+
+    broker.open = opened  # type: ignore[method-assign]
+    app = Aarq(broker, lifespan=lifespan, plugins=False)
+    worker = Worker(app, WorkerOptions(burst=True))
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(worker.run)
+            await hanging.wait()
+            group.cancel_scope.cancel()
+
+
+async def test_an_error_of_the_lifespan_is_the_runs(broker: FaultyBroker, log: Log) -> None:
+    @asynccontextmanager
+    async def lifespan(app: Aarq) -> AsyncIterator[None]:
+        raise LookupError("no configuration")
+        yield
+
+    app = Aarq(broker, lifespan=lifespan, plugins=False)
+    with pytest.raises(LookupError, match="no configuration"):
+        await drain(app)
+
+
+async def test_two_runs_after_another(app: Aarq) -> None:
+    @app.task
+    async def good(ctx: Ctx) -> None: ...
+
+    for _ in range(2):
+        job = await good.enqueue()
+        await drain(app)
+        assert (await job.refresh()).status == "completed"
+
+
+async def test_a_stop_while_the_slots_are_full_and_the_backlog_too(
+    app: Aarq, broker: FaultyBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aioq.worker._settler.BACKLOG", 2)
+    broker.gates["settle"] = gate = anyio.Event()
+
+    @app.task
+    async def good(ctx: Ctx) -> None: ...
+
+    jobs = [await good.enqueue() for _ in range(10)]
+    async with working(app, concurrency=2, shutdown_timeout=5) as worker:
+        await until(lambda: broker.calls["settle"])
+        worker.stop()
+        del broker.gates["settle"]
+        gate.set()
+    statuses = {(await job.refresh()).status for job in jobs}
+    assert statuses <= {"completed", "pending"}
+
+
+async def test_a_worker_leaves_an_app_open_that_was_open_before() -> None:
+    """A web app that also runs a worker goes on enqueueing after the worker's end."""
+    app = Aarq(MemoryBroker())
+    closed: list[bool] = []
+
+    async def close() -> None:
+        closed.append(True)
+
+    app.broker.close = close  # type: ignore[method-assign]
+    async with app:
+        await Worker(app, WorkerOptions(burst=True)).run()
+        assert closed == []
+    assert closed == [True]
+    await Worker(app, WorkerOptions(burst=True)).run()
+    assert closed == [True, True], "what the worker opened it closes"
