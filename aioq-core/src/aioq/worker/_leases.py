@@ -32,6 +32,7 @@ STACK_DEPTH = 12
 STARVED_AFTER = 1.0
 MAKE_WAY = 0.001
 LONGEST_JOIN = 0.2
+_frames_of_all_threads = sys._current_frames  # pyright: ignore[reportPrivateUsage] - documented
 
 
 class LeaseKeeper:
@@ -180,5 +181,5 @@ class LeaseKeeper:
         return None
 
     def _stack(self) -> str:
-        frame: FrameType | None = sys._current_frames().get(self._loop_thread)
+        frame: FrameType | None = _frames_of_all_threads().get(self._loop_thread)
         return "".join(traceback.format_stack(frame)[-STACK_DEPTH:]) if frame else ""

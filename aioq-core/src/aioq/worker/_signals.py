@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 
 __all__ = ["stop_on_signals"]
@@ -12,7 +12,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
-def stop_on_signals(stop: Callable[[str], None]) -> Iterator[None]:
+def stop_on_signals(stop: Callable[[str], None]) -> Generator[None, None, None]:
     """Call ``stop`` with the signal's name; the handlers found are put back at the end."""
     loop = asyncio.get_running_loop()
     seen: list[int] = []

@@ -55,7 +55,7 @@ class Worker:
         self.app = app
         self.options = options or WorkerOptions()
         self.queues = self.options.queues or app.queues
-        self._log: Any = get_logger()
+        self.log: Any = get_logger()
         self._started = monotonic()
         self._running: _Run | None = None
         self._stop_asked = False
@@ -75,7 +75,7 @@ class Worker:
         """Begin a graceful stop; call it from the worker's event loop."""
         self._stop_asked = True
         if self._running is not None and not self._running.stopping.is_set():
-            self._log.info("worker.stopping", reason=reason, worker_id=self.id)
+            self.log.info("worker.stopping", reason=reason, worker_id=self.id)
             self._running.stopping.set()
 
     async def run(self, *, signals: bool = False) -> None:
@@ -105,7 +105,7 @@ class Worker:
                 raise
             finally:
                 self._stop_asked = False
-        self._log.info("worker.stopped", worker_id=self.id)
+        self.log.info("worker.stopped", worker_id=self.id)
 
     def _hurry(self, task: "asyncio.Task[None]") -> None:
         self.stop("its task was cancelled")
@@ -154,7 +154,7 @@ class _Run:
         runtime = worker.app.freeze()
         options = worker.options
         self._worker = worker
-        self._log = worker._log
+        self._log = worker.log
         self._broker = runtime.broker
         self._options = options
         self._grace = anyio.CancelScope()
