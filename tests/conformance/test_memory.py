@@ -18,6 +18,7 @@ from aioq.testing.conformance import (
 class OnFakeClock:
     """Fixtures of a memory broker on a fake clock."""
 
+    capabilities = MemoryBroker.capabilities
     max_crashes = 3
 
     @pytest.fixture

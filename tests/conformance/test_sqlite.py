@@ -15,6 +15,7 @@ from aioq_sqlite import SQLiteBroker
 class OnOneFile:
     """Fixtures of two brokers on one database file and one fake clock."""
 
+    capabilities = SQLiteBroker.capabilities
     max_crashes = 3
 
     @pytest.fixture

@@ -1,5 +1,6 @@
 """What a subclass gives (a broker, a way to move its clock) and what each test gets (a kit)."""
 
+import inspect
 import os
 from collections.abc import AsyncIterator
 from typing import Any, ClassVar
@@ -7,7 +8,8 @@ from typing import Any, ClassVar
 import pytest
 
 from aioq._broker import BaseBroker
-from aioq.testing.conformance._cases import needs_of
+from aioq._records import Capabilities
+from aioq.testing.conformance._cases import each_test, needs_of
 from aioq.testing.conformance._tools import Advance, Kit
 
 __all__ = ["BaseSuite"]
@@ -39,6 +41,19 @@ class BaseSuite:
     """How often each race is run."""
     patience: ClassVar[float] = 6.0
     """Seconds within which hints and waiters must hear of news, by real time: a poll interval."""
+
+    capabilities: ClassVar[Capabilities | None] = None
+    """Set it to the broker's own, and tests that need more are left out instead of skipped."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        declared = cls.capabilities
+        if declared is not None:
+            for name, test in list(each_test(cls)):
+                shares = "second" in inspect.signature(test).parameters
+                wanted = (*needs_of(test), *(("multi_process",) if shares else ()))
+                if not all(getattr(declared, capability) for capability in wanted):
+                    setattr(cls, name, None)
 
     @pytest.fixture
     def broker(self) -> Any:

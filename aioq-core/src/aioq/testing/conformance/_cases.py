@@ -138,8 +138,9 @@ def needs_of(test: Callable[..., Any]) -> tuple[str, ...]:
 
 def each_test(suite: type) -> Iterator[tuple[str, Callable[..., Any]]]:
     for name in dir(suite):
-        if name.startswith("test_"):
-            yield name, getattr(suite, name)
+        test = getattr(suite, name)
+        if name.startswith("test_") and callable(test):
+            yield name, test
 
 
 def coverage(*suites: type) -> dict[int | str, list[str]]:
