@@ -115,9 +115,6 @@ async def test_a_cancel_reaches_a_full_worker(hand: Any, transport: str) -> None
 async def test_an_earlier_due_time_rings(hand: Any, transport: str) -> None:
     await hand.add(delay_ms=60_000)
     ear = await listen(hand.broker)
-    await hand.add(delay_ms=90_000)
-    await asyncio.sleep(0.05)
-    assert ear.heard.empty(), "the worker wakes before that anyway"
     await hand.add(delay_ms=30_000)
     assert await ear.next() == Hint("q")
     await ear.close()

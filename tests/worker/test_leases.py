@@ -102,7 +102,7 @@ async def test_neighbours_of_a_blocker_move_to_another_worker(
     other = threading.Thread(target=play_another_worker)
     other.start()
     async with working(app, lease=0.4):
-        await until(lambda: len(log.of("job.lease_lost")) == 2)
+        await until(lambda: len(log.of("job.stale")) == 2)
         stop.set()
         other.join()
     for job in jobs:
@@ -110,7 +110,7 @@ async def test_neighbours_of_a_blocker_move_to_another_worker(
     assert sorted(taken) == sorted(job.id for job in jobs)
     assert here == []
     assert {job.worker_id for job in jobs} == {OTHER}
-    assert {line["job_id"] for line in log.of("job.lease_lost")} == set(taken)
+    assert {line["job_id"] for line in log.of("job.stale")} == set(taken)
 
 
 async def lose(broker: FaultyBroker, job_id: str) -> None:

@@ -91,6 +91,9 @@ class Aarq:
         self._runtime: Runtime | None = None
         self._clients: dict[asyncio.AbstractEventLoop, _LoopClient] = {}
         self._warned: set[str] = set()
+        self._users = 0
+        self._kept_open = False
+        """Opened by ``open`` or an enqueue outside any block: only ``close`` closes it."""
 
     # -- tasks ------------------------------------------------------------------------------------
 
@@ -259,19 +262,22 @@ class Aarq:
         """
         await self._client()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the broker has been opened in this app, and not closed since."""
-        return any(client.open for client in self._clients.values())
-
     async def close(self) -> None:
         """Let go of the broker's connections; a later enqueue opens it again."""
+        self._kept_open = False
         self._clients.clear()
         if self._broker is not None:
             await self._broker.close()
 
     async def __aenter__(self) -> "Aarq":
-        await self.open()
+        """Open the app for as long as the block lasts; blocks may nest, as a worker's does in a web
+        app's, and the last one to end closes it, unless it was open before the first."""
+        self._users += 1
+        try:
+            await self.open()
+        except BaseException:
+            self._users -= 1
+            raise
         return self
 
     async def __aexit__(
@@ -280,7 +286,9 @@ class Aarq:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.close()
+        self._users -= 1
+        if not self._users and not self._kept_open:
+            await self.close()
 
     # -- enqueue -----------------------------------------------------------------------------------
 
@@ -347,6 +355,7 @@ class Aarq:
                 if not own.open:
                     await self.broker.open()
                     own.open = True
+                    self._kept_open = self._kept_open or not self._users
         return own.client
 
 

@@ -140,8 +140,7 @@ class Executor:
         delivery = attempt.delivery
         note = decode_note(delivery.note)
         if monotonic() > attempt.trusted_until:
-            self._report("warning", "job.lease_lost", attempt, reason="it never started here")
-            return None
+            return Released("its lease ran out before it began")
         if attempt.cause is not None:
             return self._cancelled(attempt)
         if self.stopping:

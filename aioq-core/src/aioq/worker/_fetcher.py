@@ -15,6 +15,7 @@ from aioq.worker._settler import Settler
 __all__ = ["Fetcher"]
 
 LONGEST_POLL = 5.0
+SHORTEST_POLL = 0.01
 
 
 class Fetcher:
@@ -114,7 +115,7 @@ class Fetcher:
         """Sleep until a hint, until the next job is due, or for a poll."""
         pause = LONGEST_POLL
         if claimed.due_in_ms is not None:
-            pause = min(pause, claimed.due_in_ms / 1000 + 0.001)
+            pause = min(pause, max(SHORTEST_POLL, claimed.due_in_ms / 1000 + 0.001))
         news = self._awake.wait
         await self._wait(self._any_news if self._options.burst or not quarantined else news, pause)
 

@@ -23,6 +23,7 @@ __all__ = ["Settler", "Stored"]
 
 CALLS_IN_FLIGHT = 2
 BACKLOG = 10_000
+BACKLOG_BYTES = 64 * 1_048_576
 BATCH_BYTES = 1_048_576
 LONGEST_PAUSE = 2.0
 
@@ -74,13 +75,14 @@ class Settler:
         self._unavailable = False
         self._change = anyio.Event()
         self.given_up = False
+        self._bytes = 0
         self.open = 0
         """Outcomes the store has not answered yet."""
 
     @property
     def full(self) -> bool:
         """Whether the worker should claim nothing more for now."""
-        return self.open >= BACKLOG
+        return self.open >= BACKLOG or self._bytes >= BACKLOG_BYTES
 
     async def settle(self, attempt: Attempt, settlement: Settlement) -> Stored:
         """Hand the outcome over and wait for the store's answer.
@@ -94,7 +96,9 @@ class Settler:
             self._batches.append(batch)
         entry = _Entry(attempt, settlement)
         batch.entries.append(entry)
-        batch.size += len(settlement.result or b"") + len(settlement.note or b"")
+        size = len(settlement.result or b"") + len(settlement.note or b"")
+        batch.size += size
+        self._bytes += size
         self.open += 1
         if self._calls < CALLS_IN_FLIGHT:
             self._calls += 1
@@ -113,7 +117,7 @@ class Settler:
 
     async def room(self) -> None:
         """Wait until the backlog is half empty."""
-        while self.open > BACKLOG // 2:
+        while self.open > BACKLOG // 2 or self._bytes > BACKLOG_BYTES // 2:
             await self._changed()
 
     async def _changed(self) -> None:
@@ -129,6 +133,7 @@ class Settler:
                     await self._send(batch.entries)
                 finally:
                     self.open -= len(batch.entries)
+                    self._bytes -= batch.size
                     batch.done.set()
                     self._change.set()
         finally:

@@ -37,6 +37,7 @@ LAST_RESORT = 1.2
 FAREWELL = 0.3
 """Seconds to leave the registry."""
 HEALTHY_SILENCE = 10.0
+HINTS_AGAIN = 1.0
 
 
 class Worker:
@@ -119,9 +120,7 @@ class Worker:
         for task in self.app.tasks.values():
             task.signature.check()
         async with AsyncExitStack() as stack:
-            if not self.app.is_open:  # who opened it before goes on using it, and closes it
-                stack.push_async_callback(self.app.close)
-            await self.app.open()
+            await stack.enter_async_context(self.app)
             self._running = run = _Run(self)
             stack.callback(run.close)
             for layer in runtime.layers:
@@ -266,6 +265,7 @@ class _Run:
                 else:
                     for attempt in self.attempts.with_tokens((hint.cancel,)):
                         attempt.stop(Cause.CANCEL)
+        await anyio.sleep(HINTS_AGAIN)  # they should not end; where they do, polls must suffice
 
     async def _tick(self) -> None:
         """Tells the lease thread that the loop turns, and does what the thread has learnt."""
