@@ -128,11 +128,11 @@ def test_a_module_that_ends_the_program(project):
 
 
 def test_a_bad_url(project):
-    (project / "url.py").write_text("from aioq import Aarq\napp = Aarq('rediss://u:pw@h/0')\n")
+    (project / "url.py").write_text("from aioq import Aarq\napp = Aarq('amqps://u:pw@h/0')\n")
     told = sentence("url")
     assert told.startswith("importing 'url' raised ConfigurationError: no installed broker serves ")
     assert told.endswith("(url.py:2)")
-    assert "pw" not in told.replace("pip", "")
+    assert "pw" not in told
 
 
 # -- the store instead of an app ------------------------------------------------------------------

@@ -17,6 +17,7 @@ _layout = struct.Struct(">16sI16s")
 class Fence(NamedTuple):
     """The parts of a token, for brokers that need no more than these.
 
+    A broker may append to the packed bytes what else it wants to find in its token.
     ``job_id`` and ``worker`` are UUIDs in canonical text form.
     """
 

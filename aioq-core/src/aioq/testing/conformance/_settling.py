@@ -322,11 +322,17 @@ class SettleCases(BaseSuite):
 def _of_another_worker(token: bytes) -> bytes:
     """The token another worker would have for the same delivery.
 
-    For brokers that make their tokens with ``Fence``; on others it is simply an unknown token.
+    For brokers whose tokens begin with a ``Fence``; on others it is simply an unknown token.
     """
-    return Fence.unpack(token)._replace(worker=new_worker()).pack()
+    fence, rest = _parts(token)
+    return fence._replace(worker=new_worker()).pack() + rest
 
 
 def _of_a_later_number(token: bytes) -> bytes:
-    fence = Fence.unpack(token)
-    return fence._replace(number=fence.number + 1, worker=new_worker()).pack()
+    fence, rest = _parts(token)
+    return fence._replace(number=fence.number + 1, worker=new_worker()).pack() + rest
+
+
+def _parts(token: bytes) -> tuple[Fence, bytes]:
+    size = len(Fence(new_worker(), 1, new_worker()).pack())
+    return Fence.unpack(token[:size]), token[size:]

