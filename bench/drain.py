@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import sys
 import time
 from dataclasses import dataclass
 from uuid import uuid4
@@ -10,6 +11,7 @@ import structlog
 
 from aioq import Aarq, Context, Worker, WorkerOptions
 from aioq.backends import BaseBroker
+from aioq.cli.worker import SWITCH_INTERVAL
 
 ENQUEUE = 1_000
 
@@ -29,7 +31,8 @@ class Drained:
 
 
 def quiet() -> None:
-    """Log as a production worker does: nothing per successful job."""
+    """As in a production worker: no log line per successful job, and the command's thread turns."""
+    sys.setswitchinterval(SWITCH_INTERVAL)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 

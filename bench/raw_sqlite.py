@@ -1,7 +1,8 @@
 """The floor for the SQLite broker: claim and acknowledge, and nothing else.
 
 One thread, one connection, batches of 100, on the broker's own schema and settings: each job gets a
-lease and a token, and leaves the same record. No retries, results, fencing, other processes.
+lease and a token, and leaves the same record; jobs are acknowledged one by one, because they do not
+end in the order they were claimed in. No retries, results, fencing, other processes.
 """
 
 import sqlite3
@@ -21,9 +22,9 @@ RECORD = """
 insert into job_done (id, queue, task, status, run_at, priority, delivery, retries, crashes, owner,
     ended, created_at, started_at, finished_at, policy, note)
 select id, queue, task, 10, run_at, priority, delivery, retries, crashes, owner,
-    1, created_at, started_at, ?, policy, note from job where seq between ? and ?
+    1, created_at, started_at, ?, policy, note from job where seq = ?
 """
-DELETE = "delete from job where seq between ? and ?"
+DELETE = "delete from job where seq = ?"
 BATCH = 100
 
 
@@ -46,10 +47,9 @@ def drain(path: Path, queue: str, synchronous: str) -> tuple[int, float]:
         db.execute("commit")
         if not rows:
             break
-        first, last = min(row[0] for row in rows), max(row[0] for row in rows)
         db.execute("begin immediate")
-        db.execute(RECORD, (now, first, last))
-        db.execute(DELETE, (first, last))
+        db.executemany(RECORD, [(now, row[0]) for row in rows])
+        db.executemany(DELETE, [(row[0],) for row in rows])
         db.execute("commit")
         done += len(rows)
     seconds = time.perf_counter() - started

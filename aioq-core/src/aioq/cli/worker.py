@@ -22,6 +22,10 @@ from aioq.worker import Worker, WorkerOptions
 
 __all__ = ["command"]
 
+SWITCH_INTERVAL = 0.001
+"""Seconds a thread may keep the others waiting for the interpreter: the event loop is always busy
+under load, and a broker's and the lease thread would wait Python's 5 ms at each of their turns."""
+
 
 @click.command(
     "worker",
@@ -158,6 +162,7 @@ def _banner(app: Aarq, path: str, options: WorkerOptions, worker: Worker) -> Non
 
 
 def _serve(worker: Worker) -> None:
+    sys.setswitchinterval(SWITCH_INTERVAL)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(worker.run(signals=True))
         if worker.abandoned:
