@@ -126,8 +126,12 @@ class Attempts:
         wanted = set(tokens)
         return [attempt for attempt in self._by_id.values() if attempt.token in wanted]
 
-    async def changed(self) -> None:
-        """Wait until an attempt ends or is forgotten."""
+    def next_change(self) -> anyio.Event:
+        """Set when the next attempt ends or is forgotten, from now on."""
         if self._change.is_set():
             self._change = anyio.Event()
-        await self._change.wait()
+        return self._change
+
+    async def changed(self) -> None:
+        """Wait until an attempt ends or is forgotten."""
+        await self.next_change().wait()

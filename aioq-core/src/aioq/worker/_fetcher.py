@@ -55,6 +55,7 @@ class Fetcher:
         self._most = broker.capabilities.max_batch
         self._turn = 0
         self._awake = anyio.Event()
+        self._ended = anyio.Event()
         self._pause = anyio.CancelScope()
         self._stopped = False
         self.exhausted = anyio.Event()
@@ -80,6 +81,7 @@ class Fetcher:
         if self._stopped:
             return
         self._awake = anyio.Event()
+        self._ended = self._attempts.next_change()
         idle = not len(self._attempts)
         quarantined = not self._attempts.holds_quarantined
         trusted_until = monotonic() + self._options.lease
@@ -126,7 +128,8 @@ class Fetcher:
                 await event()
 
     async def _any_news(self) -> None:
-        """A hint, or an attempt that ends (it may have been the one in quarantine)."""
+        """A hint, or an attempt that ended since the claim was sent (it may have been the one in
+        quarantine)."""
         async with anyio.create_task_group() as group:
 
             async def first(event: Callable[[], Awaitable[None]]) -> None:
@@ -134,4 +137,4 @@ class Fetcher:
                 group.cancel_scope.cancel()
 
             group.start_soon(first, self._awake.wait)
-            group.start_soon(first, self._attempts.changed)
+            group.start_soon(first, self._ended.wait)

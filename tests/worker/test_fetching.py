@@ -1,0 +1,35 @@
+"""What ends the fetcher's rest."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+import pytest
+from worker.harness import FaultyBroker
+
+from aioq import Aarq, Context, Worker, WorkerOptions
+from aioq.plugins import Claimed
+
+
+async def test_a_job_that_ends_while_a_claim_is_on_the_wire_ends_the_rest_after_it(
+    app: Aarq, broker: FaultyBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a burst worker would leave only at its next poll, five seconds later."""
+    ended = anyio.Event()
+    claim = broker.claim
+
+    @app.task
+    async def work(ctx: Context[Any]) -> None:
+        ended.set()
+
+    async def slow_claim(queues: Sequence[str], limit: int, **options: Any) -> Claimed:
+        claimed = await claim(queues, limit, **options)
+        if not claimed.jobs:
+            await ended.wait()
+            await anyio.wait_all_tasks_blocked()  # the job is settled and forgotten
+        return claimed
+
+    monkeypatch.setattr(broker, "claim", slow_claim)
+    await work.enqueue()
+    with anyio.fail_after(4):
+        await Worker(app, WorkerOptions(burst=True)).run()
