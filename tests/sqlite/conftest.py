@@ -16,6 +16,8 @@ from aioq.plugins import Added, Delivery, NewJob, Settlement
 from aioq_sqlite import SQLiteBroker
 
 PROCESS = Path(__file__).with_name("process.py")
+STRICT = ["-W", "error", "-W", "ignore:Binding:DeprecationWarning"]
+"""Python 3.12.0 to 3.12.3 take SQL's numbered placeholders for named ones (gh-117995)."""
 
 
 class Hand:
@@ -93,7 +95,7 @@ def start(path: Path) -> Iterator[Start]:
 
     def start(*arguments: object) -> "subprocess.Popen[str]":
         process = subprocess.Popen(
-            [sys.executable, "-W", "error", str(PROCESS), str(path), *map(str, arguments)],
+            [sys.executable, *STRICT, str(PROCESS), str(path), *map(str, arguments)],
             stdout=subprocess.PIPE,
             text=True,
         )
