@@ -35,6 +35,12 @@ def broker_url(place: Place, tmp_path: Path) -> str:
 
 
 @pytest.fixture
+def worker_url(broker_url: str) -> str:
+    """The way by which the worker processes reach the store."""
+    return broker_url
+
+
+@pytest.fixture
 def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Journal:
     path = tmp_path / "journal"
     monkeypatch.setenv("AIOQ_TEST_JOURNAL", str(path))
@@ -42,10 +48,10 @@ def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Journal:
 
 
 @pytest.fixture
-def fleet(broker_url: str, journal: Journal, tmp_path: Path) -> Iterator[Fleet]:
+def fleet(worker_url: str, journal: Journal, tmp_path: Path) -> Iterator[Fleet]:
     env = {
         **os.environ,
-        "AIOQ_BROKER_URL": broker_url,
+        "AIOQ_BROKER_URL": worker_url,
         "AIOQ_TEST_JOURNAL": str(journal.path),
         "PYTHONPATH": str(HERE),
     }

@@ -80,6 +80,21 @@ async def test_a_loop_that_gets_nowhere_is_named(
         await until(lambda: ask(worker.health_port, "/readyz")[0] == 200, within=4)
 
 
+def test_a_loop_that_fails_is_named_after_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(_health, "monotonic", lambda: now)
+    health = _health.Health()
+    health.expect("fetch", 10.0)
+    health.failed("fetch")
+    now += 1.0
+    assert health.report()[0], "a lost connection is no outage"
+    health.failed("fetch")
+    now += 0.1
+    assert not health.report()[0]
+    health.ok("fetch")
+    assert health.report()[0]
+
+
 async def test_leases_that_are_not_renewed_are_named(
     app: Aarq, broker: FaultyBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from time import monotonic
 from types import TracebackType
 from typing import Any
 
@@ -12,6 +13,11 @@ from aioq_redis._address import Address, Server
 
 __all__ = ["Link", "Node", "pack"]
 
+_RESTED = 1.0
+"""Seconds after which an idle connection is asked whether it still leads anywhere."""
+_PONG = 1.0
+"""Seconds for the answer; a call that does without asking waits its whole time."""
+
 # The driver's own stub leaves the item types of a command open.
 _pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
@@ -19,6 +25,9 @@ _pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command  # pyright: ign
 def pack(command: Sequence[Any]) -> bytes:
     """A command in Redis' protocol."""
     return _pack(tuple(command))
+
+
+_PING = pack((b"PING",))
 
 
 class Link:
@@ -30,6 +39,7 @@ class Link:
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+        self._used = monotonic()
 
     @classmethod
     async def connect(cls, server: Server, address: Address, within: float) -> "Link":
@@ -43,18 +53,30 @@ class Link:
             raise
         return cls(connection)
 
-    async def usable(self) -> bool:
-        """Neither closed by the server nor holding bytes that nobody asked for."""
+    async def usable(self, within: float) -> bool:
+        """Neither closed nor holding bytes that nobody asked for; after a rest it has to answer.
+
+        Raises:
+            TimeoutError: it is silent.
+        """
         try:
-            return not await self._connection.can_read()
+            if await self._connection.can_read():
+                return False
+            if monotonic() - self._used > _RESTED:
+                await self.call(_PING, 1, min(_PONG, within))
+        except TimeoutError:  # which is an OSError
+            raise
         except (OSError, RedisError):
             return False
+        return True
 
     async def call(self, packed: bytes, replies: int, within: float) -> list[Any]:
         """Send commands and read their replies; an error that Redis answers is one of these."""
         with _Deadline(within):
             await self._connection.send_packed_command(packed, check_health=False)
-            return [await self._read() for _ in range(replies)]
+            answers = [await self._read() for _ in range(replies)]
+        self._used = monotonic()
+        return answers
 
     async def send(self, packed: bytes, within: float) -> None:
         """Send without waiting for an answer."""
@@ -156,8 +178,14 @@ class Node:
     async def _take(self) -> Link:
         while self._idle:
             link = self._idle.pop()
-            if await link.usable():
-                return link
+            try:
+                if await link.usable(self.within):
+                    return link
+            except TimeoutError:
+                await self._drop_idle()
+            except BaseException:
+                await link.close()
+                raise
             await link.close()
         return await self.connect()
 

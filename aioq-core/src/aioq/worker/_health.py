@@ -14,12 +14,16 @@ from aioq.errors import ConfigurationError
 
 __all__ = ["Health", "HealthServer"]
 
+PARDON = 1.0
+"""Seconds for which a loop may fail before that shows: a lost connection is no outage."""
+
 
 class Health:
-    """When each loop last succeeded, and how long it may be silent."""
+    """When each loop last succeeded, how long it may be silent, and since when it fails."""
 
     def __init__(self) -> None:
         self._loops: dict[str, tuple[float, float]] = {}
+        self._failing: dict[str, float] = {}
 
     def expect(self, name: str, within: float) -> None:
         """A loop that must report at least every ``within`` seconds."""
@@ -29,12 +33,20 @@ class Health:
         """The loop has just done its work; loops nobody expects anything of may report, too."""
         if name in self._loops:
             self._loops[name] = (monotonic(), self._loops[name][1])
+        self._failing.pop(name, None)
+
+    def failed(self, name: str) -> None:
+        """The loop could not do its work, and goes on trying."""
+        self._failing.setdefault(name, monotonic())
 
     def report(self) -> tuple[bool, dict[str, Any]]:
         """Whether all is well, and each loop's silence in seconds."""
         now = monotonic()
         loops = {
-            name: {"ok": now - last <= within, "silent_for": round(now - last, 3)}
+            name: {
+                "ok": now - last <= within and now - self._failing.get(name, now) <= PARDON,
+                "silent_for": round(now - last, 3),
+            }
             for name, (last, within) in list(self._loops.items())
         }
         well = all(entry["ok"] for entry in loops.values())

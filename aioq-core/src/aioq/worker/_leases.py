@@ -153,6 +153,7 @@ class LeaseKeeper:
                 exc_info=True,
             )
         self._unavailable = True
+        self._health.failed("leases")
 
     def _watch(self, blocked: float) -> None:
         if blocked <= WARN_AFTER:

@@ -46,6 +46,7 @@ async def run_loop(
                 log.info("broker.back", loop=name)
                 pause = 0.0
             continue
+        health.failed(name)
         pause = min(max(FIRST_PAUSE, pause * 2), LONGEST_PAUSE)
         with anyio.move_on_after(pause * random.uniform(0.5, 1.0)):
             await stopping.wait()
