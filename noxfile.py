@@ -140,9 +140,19 @@ def bench(session: nox.Session) -> None:
     session.run("python", "bench/run.py", *session.posargs)
 
 
+@nox.session(requires=["build"])
+def slow(session: nox.Session) -> None:
+    """The tests marked slow, on the Python that runs nox: they kill, cut and stall."""
+    install_wheels(session, PACKAGES, *group("test"))
+    # They wait more than they compute, so two share a core.
+    side_by_side = ["-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal"]
+    session.run("pytest", *side_by_side, *(session.posargs or ["-m", "slow", "tests"]))
+
+
 # Last, so that pytest's closing line stands at the end of a full run.
 @nox.session(python=PYTHONS, requires=["build"])
 def tests(session: nox.Session) -> None:
-    """The tests, on each Python that is installed; arguments after `--` go to pytest."""
+    """All other tests, on each Python that is installed; arguments after `--` go to pytest."""
     install_wheels(session, PACKAGES, *group("test"))
-    session.run("pytest", *(session.posargs or ["tests"]))
+    side_by_side = ["-n", "logical", "--dist", "worksteal"]
+    session.run("pytest", *side_by_side, *(session.posargs or ["-m", "not slow", "tests"]))

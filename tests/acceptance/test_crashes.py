@@ -8,7 +8,7 @@ import anyio
 import pytest
 from acceptance.harness import LEASE, RESCUE, Fleet, Journal, eventually
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 async def completed(jobs: ModuleType) -> int:

@@ -10,7 +10,7 @@ from acceptance.harness import RESCUE, Fleet, Journal, eventually
 from aioq.errors import JobExists
 from aioq.plugins import NewJob
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 async def test_a_job_enqueued_by_another_process_starts_at_once(

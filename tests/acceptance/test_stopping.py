@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 from acceptance.harness import Fleet, Journal, eventually
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 async def test_a_plain_function_that_sleeps_for_an_hour_does_not_hold_the_exit(

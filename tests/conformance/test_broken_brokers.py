@@ -736,6 +736,7 @@ def test_the_cases_catch_it(fault: Fault) -> None:
     assert not missed, f"{fault.broker.__name__} passes the tests of {sorted(missed)}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault", [fault for fault in FAULTS if fault.in_model], ids=lambda fault: fault.broker.__name__
 )

@@ -84,7 +84,9 @@ def test_a_script_that_no_worker_can_import_is_told_so(tmp_path: Path, arguments
     assert "to find the task 'send': give it a name with name='...'" in ended.value.stderr
 
 
-@pytest.mark.parametrize("fn", [lambda ctx: None, partial(module_level), object()], ids=str)
+@pytest.mark.parametrize(
+    "fn", [lambda ctx: None, partial(module_level), object()], ids=["lambda", "partial", "object"]
+)
 def test_what_has_no_name_needs_one(app: Aarq, fn: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"give the task one with name='\.\.\.'|goes on a"):
         app.task(fn)

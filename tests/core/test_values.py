@@ -9,7 +9,7 @@ from enum import Enum, IntEnum, StrEnum
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -86,7 +86,7 @@ def task_of(app: Aarq, annotation: Any) -> Any:
         b"bytes",
         date(2024, 1, 1),
         datetime(2024, 1, 1),  # noqa: DTZ001 - without a zone on purpose
-        uuid4(),
+        UUID(int=7),
         Decimal("1.5"),
         Animal("Rex"),
         Label.A,

@@ -14,7 +14,7 @@ from aioq.errors import BrokerUnavailable
 from aioq.plugins import Hint, WorkerInfo
 from aioq_redis import RedisBroker
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from aioq.errors import BrokerUnavailable
 from aioq.plugins import Hint, WorkerInfo
 from aioq_redis import RedisBroker
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 async def test_connections_cut_under_load(proxy: Proxy, hand: Hand, far_hand: Hand) -> None:

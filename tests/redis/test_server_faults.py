@@ -11,7 +11,7 @@ from aioq.errors import BrokerError, BrokerUnavailable, ConfigurationError
 from aioq_redis import RedisBroker
 from aioq_redis._packing import pack_id
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 async def test_killed_and_restarted_under_load(server: RedisServer, hand: Hand) -> None:

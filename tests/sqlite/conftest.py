@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
@@ -65,8 +66,10 @@ class Hand:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "aioq.db"
+def path() -> Iterator[Path]:
+    """A database whose bells are Unix sockets: pytest's own folders may be too deep for one."""
+    with tempfile.TemporaryDirectory(prefix="aioq-") as folder:
+        yield Path(folder) / "aioq.db"
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ BAD = [
     {"queue": "\ud800"},
     {"priority": 2**80},
     {"at_ms": 2**64},
-    {"body": object()},
+    {"body": {}},
 ]
 
 

@@ -456,7 +456,8 @@ def _delivery_view(item: Delivery) -> dict[str, object]:
 
 def _info_view(info: JobInfo) -> dict[str, object]:
     view: dict[str, Any] = info._asdict()
-    view["run_after_s"] = round((info.run_at_ms - info.enqueued_ms) / 1_000)
+    # To the grid: a store on its own clock drifts by as long as the steps take.
+    view["run_after_grid"] = round((info.run_at_ms - info.enqueued_ms) / GRID_MS)
     for name in ("started_ms", "completed_ms"):
         view[name] = view[name] is not None
     del view["enqueued_ms"], view["run_at_ms"]
