@@ -14,7 +14,7 @@ from acceptance.stores import Server
 from servers.proxy import Proxy
 from servers.redis import free_port
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 class Patient:
