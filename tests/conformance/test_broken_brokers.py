@@ -659,6 +659,35 @@ class CountersDrift(Store):
         ]
 
 
+class Neighbourly(MemoryBroker):
+    """Its namespaces share something."""
+
+    def meet(self, neighbour: MemoryBroker) -> None:
+        raise NotImplementedError
+
+
+@caught_by(98, in_model=False)
+class NamespacesAreOnlyNames(Neighbourly):
+    def meet(self, neighbour: MemoryBroker) -> None:
+        neighbour._store = self._store
+
+
+@caught_by(98, in_model=False)
+class WorkersOfAllNamespaces(Neighbourly):
+    def meet(self, neighbour: MemoryBroker) -> None:
+        neighbour._workers = self._workers
+
+
+@caught_by(98, in_model=False)
+class PausesForAllNamespaces(Neighbourly):
+    def meet(self, neighbour: MemoryBroker) -> None:
+        self._neighbour = neighbour
+
+    async def set_paused(self, queue: str, paused: bool) -> None:
+        await super().set_paused(queue, paused)
+        await self._neighbour.set_paused(queue, paused)
+
+
 # -- the kit on these brokers ----------------------------------------------------------------------
 
 
@@ -708,8 +737,15 @@ def run(
     async def call() -> list[str]:
         failed = []
         kit = Kit(broker, advance, lease_ms=QuickSuite.lease_ms)
-        if "rival" in test.__code__.co_varnames[: test.__code__.co_argcount]:
+        asked = test.__code__.co_varnames[: test.__code__.co_argcount]
+        if "rival" in asked:
             arguments["rival"] = kit.on(broker)
+        if "next_door" in asked:
+            neighbour = broker_class(clock=clock)
+            neighbour.use_namespace("next-door")
+            if isinstance(broker, Neighbourly):
+                broker.meet(neighbour)
+            arguments["next_door"] = Kit(neighbour, advance, lease_ms=QuickSuite.lease_ms)
         try:
             await test(QuickSuite(), kit=kit, **arguments)
         except Exception:

@@ -31,6 +31,11 @@ class OnFakeClock:
             yield broker
 
     @pytest.fixture
+    async def neighbour(self, clock: FakeClock) -> AsyncIterator[MemoryBroker]:
+        async with MemoryBroker(namespace="next-door", clock=clock) as neighbour:
+            yield neighbour
+
+    @pytest.fixture
     def advance(self, clock: FakeClock) -> Advance:
         async def advance(ms: int) -> None:
             clock.advance(ms)

@@ -75,6 +75,13 @@ class OnRedis:
             yield broker
 
     @pytest.fixture
+    async def neighbour(self, url: str, clock: FakeClock) -> AsyncIterator[RedisBroker]:
+        neighbour = RedisBroker(url, _clock_offset=lambda: clock.elapsed_ms)
+        neighbour.use_namespace(next(names))
+        async with neighbour:
+            yield neighbour
+
+    @pytest.fixture
     def advance(self, clock: FakeClock) -> Advance:
         async def advance(ms: int) -> None:
             clock.advance(ms)

@@ -35,6 +35,15 @@ class OnOneFile:
             yield second
 
     @pytest.fixture
+    async def neighbour(
+        self, broker: SQLiteBroker, tmp_path: Path, clock: FakeClock
+    ) -> AsyncIterator[SQLiteBroker]:
+        neighbour = self._open(tmp_path, clock)
+        neighbour.use_namespace("next-door")
+        async with neighbour:
+            yield neighbour
+
+    @pytest.fixture
     def advance(self, clock: FakeClock) -> Advance:
         async def advance(ms: int) -> None:
             clock.advance(ms)

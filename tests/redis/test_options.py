@@ -33,6 +33,7 @@ def test_urls_are_shown_without_secrets(url: str, shown: str) -> None:
         {"namespace": "a.b"},
         {"namespace": "a{b}"},
         {"namespace": ""},
+        {"namespace": "A"},
         {"socket_timeout": 0},
         {"socket_timeout": 600},
         {"durability": "paper"},

@@ -72,6 +72,41 @@ def test_options_out_of_range_are_refused(options: dict[str, object]) -> None:
         SQLiteBroker("jobs.db", **options)
 
 
+@pytest.mark.parametrize(
+    ("path", "file"),
+    [
+        ("jobs.db", "jobs.shop.db"),
+        ("a.b/jobs", "a.b/jobs.shop.db"),
+        ("j.o.sqlite", "j.o.shop.sqlite"),
+    ],
+)
+def test_a_namespace_has_a_file_of_its_own(
+    path: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert SQLiteBroker(path, namespace="shop").url == f"sqlite:///{tmp_path / file}"
+
+
+async def test_the_namespace_of_an_open_broker_is_settled(tmp_path: Path) -> None:
+    async with SQLiteBroker(tmp_path / "jobs.db") as broker:
+        broker.use_namespace("aioq")
+        with pytest.raises(ConfigurationError, match="is open: its namespace can no longer"):
+            broker.use_namespace("shop")
+        assert broker.url.endswith("/jobs.db")
+
+
+async def test_only_a_file_with_tables_in_it_exists(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    broker = SQLiteBroker(path)
+    assert not await broker.exists()
+    path.touch()
+    assert not await broker.exists(), "an empty file would be given its tables"
+    async with broker:
+        assert await broker.exists()
+    assert await broker.exists()
+    assert not await SQLiteBroker(path / "jobs.db").exists()
+
+
 async def test_places_that_cannot_hold_a_database(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="does not exist"):
         await SQLiteBroker(tmp_path / "missing" / "jobs.db").open()

@@ -17,6 +17,7 @@ from aioq import _portal
 from aioq._broker import BaseBroker
 from aioq._codec import Codec
 from aioq._job import Job
+from aioq._namespace import DEFAULT_NAMESPACE
 from aioq._options import TaskOptions, check_name, unknown_option
 from aioq._runtime import Client, Runtime
 from aioq._serializer import Serializer
@@ -40,6 +41,7 @@ R = TypeVar("R")
 M = TypeVar("M", bound=Middleware | Around)
 
 BROKER_URL = "AIOQ_BROKER_URL"
+NAMESPACE = "AIOQ_NAMESPACE"
 DEFAULT_URL = "sqlite:///aioq.db"
 
 Lifespan = Callable[["Aarq"], AbstractAsyncContextManager[Any]]
@@ -65,12 +67,16 @@ class Aarq:
             the working directory when aioq-sqlite is installed.
         serializer: writes arguments and results: a serializer, or the name of an installed one;
             JSON by default.
+        namespace: keeps apart apps that share a store: jobs, ids, queues, workers, and what the
+            command line sees. None reads the environment variable ``AIOQ_NAMESPACE``, unless the
+            broker was given one; without it is ``"aioq"``.
         lifespan: ``lifespan(app)`` is entered when a worker starts and left after its last job;
             what it yields is ``ctx.state``.
         plugins: False leaves out every installed plugin except the broker asked for.
 
     Raises:
         ConfigurationError: no installed broker serves the URL, or an option is wrong.
+        NotSupported: the broker cannot keep namespaces apart.
     """
 
     def __init__(
@@ -78,10 +84,12 @@ class Aarq:
         broker: BaseBroker | str | None = None,
         *,
         serializer: Serializer | str | None = None,
+        namespace: str | None = None,
         lifespan: Lifespan | None = None,
         plugins: bool = True,
     ) -> None:
-        self._broker = broker_of(broker) if broker is not None else None
+        self._namespace = namespace
+        self._broker = None if broker is None else self._placed(broker_of(broker))
         self._registry = registry(external=plugins)
         self._serializer = serializer
         self._codec: Codec | None = None
@@ -221,8 +229,16 @@ class Aarq:
             NoBroker: none was given and none is to be had.
         """
         if self._broker is None:
-            self._broker = _default_broker()
+            self._broker = self._placed(_default_broker())
         return self._broker
+
+    def _placed(self, broker: BaseBroker) -> BaseBroker:
+        """The broker, in the app's namespace."""
+        if self._namespace is not None:
+            broker.use_namespace(self._namespace)
+        elif broker.namespace == DEFAULT_NAMESPACE and (given := os.environ.get(NAMESPACE)):
+            broker.use_namespace(given)
+        return broker
 
     @property
     def codec(self) -> Codec:

@@ -17,8 +17,10 @@ import anyio
 
 from aioq._codec import Codec
 from aioq._job import Job
+from aioq._namespace import DEFAULT_NAMESPACE, check_namespace
 from aioq._records import (
     FINISHED,
+    MAX_BATCH,
     STATUSES,
     Added,
     CancelAnswer,
@@ -39,7 +41,7 @@ from aioq._records import (
     WorkerInfo,
 )
 from aioq._wire import Body
-from aioq.errors import InvalidOption, JobNotFound, NotSupported
+from aioq.errors import ConfigurationError, InvalidOption, JobNotFound, NotSupported
 
 __all__ = ["BaseBroker", "LeaseClient"]
 
@@ -92,6 +94,7 @@ class BaseBroker(ABC):
             raise InvalidOption(f"max_crashes must be at least 3, got {max_crashes}")
         self.max_payload = max_payload
         self.max_crashes = max_crashes
+        self._namespace = DEFAULT_NAMESPACE
         self._codec = Codec()
 
     # == the contract ===========================================================================
@@ -100,6 +103,42 @@ class BaseBroker(ABC):
     @abstractmethod
     def url(self) -> str:
         """Where the store is, for banners and messages; never with a password."""
+
+    @property
+    def namespace(self) -> str:
+        """The part of the store that this broker sees: ``"aioq"`` unless another was chosen."""
+        return self._namespace
+
+    def use_namespace(self, name: str) -> None:
+        """Choose the part of the store that this broker sees, before it is opened.
+
+        Brokers of different namespaces on one store never meet: each has its own jobs and ids,
+        queues, pauses, batch numbers and workers. A broker that keeps this promise declares the
+        capability, and finds its tables, keys or files by the name.
+
+        Raises:
+            InvalidOption: it is no name of a namespace.
+            ConfigurationError: the broker is in another one.
+            NotSupported: the broker cannot keep namespaces apart.
+        """
+        check_namespace(name)
+        if name == self._namespace:
+            return
+        if not self.capabilities.namespaces:
+            raise self._lacks("keep namespaces apart: leave the namespace out")
+        if self._namespace != DEFAULT_NAMESPACE:
+            raise ConfigurationError(
+                f"the broker of {self.url} is in the namespace {self._namespace!r}, not in "
+                f"{name!r}: give each namespace a broker of its own"
+            )
+        self._namespace = name
+
+    async def exists(self) -> bool:
+        """Whether ``open`` finds a store rather than making one; it makes none itself.
+
+        Asked before a command only looks. The default is True: a server is there or out of reach.
+        """
+        return True
 
     @abstractmethod
     async def open(self) -> None:
@@ -249,6 +288,9 @@ class BaseBroker(ABC):
         """A page of jobs, newest id first; stable while jobs move.
 
         ``cursor`` is opaque. A job that exists throughout the listing appears exactly once.
+
+        Raises:
+            InvalidOption: the cursor is none that this listing gave.
         """
         raise self._lacks("list jobs")
 
@@ -259,6 +301,19 @@ class BaseBroker(ABC):
     async def delete_where(self, where: Filter, limit: int) -> int:
         """Remove up to ``limit`` jobs and records, never a running one; how many they were."""
         raise self._lacks("delete jobs")
+
+    async def count_where(self, where: Filter) -> int:
+        """How many jobs and records ``delete_where`` would remove, if it removed all.
+
+        The default pages through ``find``.
+        """
+        total, cursor = 0, None
+        while True:
+            page = await self.find(where, MAX_BATCH, cursor)
+            total += sum(info.status != "running" for info in page.jobs)
+            if page.cursor is None:
+                return total
+            cursor = page.cursor
 
     async def set_paused(self, queue: str, paused: bool) -> None:
         """A paused queue takes jobs and gives none."""
@@ -321,6 +376,9 @@ class BaseBroker(ABC):
             task: only the task of this name.
             limit: jobs per page.
             cursor: from the page before; None starts.
+
+        Raises:
+            InvalidOption: the limit, a status or the cursor is none.
         """
         if limit < 1:
             raise InvalidOption(f"limit must be at least 1, got {limit}")

@@ -255,6 +255,8 @@ class Capabilities(NamedTuple):
     delete: bool = True
     pause: bool = True
     registry: bool = True
+    namespaces: bool = False
+    """``use_namespace`` keeps apart what shares the store."""
     max_batch: int = MAX_BATCH
     """Items per claim, settle and look-up."""
     max_enqueue: int = MAX_BATCH

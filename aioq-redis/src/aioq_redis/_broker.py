@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
-from aioq.errors import BrokerUnavailable, InvalidOption
+from aioq.errors import BrokerUnavailable, ConfigurationError, InvalidOption
 from aioq.plugins import (
+    DEFAULT_NAMESPACE,
     Added,
     BaseBroker,
     CancelAnswer,
@@ -36,7 +37,7 @@ from aioq_redis._enqueue import added, enqueue_calls
 from aioq_redis._errors import packing, translated
 from aioq_redis._keys import Keys
 from aioq_redis._lease import RedisLeaseClient
-from aioq_redis._look import Finder
+from aioq_redis._look import Finder, place_of
 from aioq_redis._packing import delivery, pack_id, split_token
 from aioq_redis._scripts import Dialect, Scripts
 from aioq_redis._settle import Kept, Renewal, SettleBatch
@@ -92,7 +93,7 @@ class RedisBroker(BaseBroker):
         url: ``redis://user:password@host:port/db``, ``rediss://`` for TLS, ``unix:///path``. A
             cluster may be given several servers, ``redis://a:6379,b:6379``. The query gives options
             of redis-py: ``?ssl_ca_certs=...``.
-        namespace: begins all keys, so that several apps can share a server.
+        namespace: begins all keys, which keeps apart apps that share a server.
         result_ttl: seconds for which the record of a completed job is kept when its task does not
             say so.
         max_records: most records per queue of completed jobs without a saved result; the newest.
@@ -115,13 +116,13 @@ class RedisBroker(BaseBroker):
         InvalidOption: an option has an impossible value.
     """
 
-    capabilities = Capabilities(transactional_batches=False)
+    capabilities = Capabilities(transactional_batches=False, namespaces=True)
 
     def __init__(
         self,
         url: str = "redis://localhost:6379",
         *,
-        namespace: str = "aioq",
+        namespace: str = DEFAULT_NAMESPACE,
         result_ttl: float = 3600,
         max_records: int = 10_000,
         keep_failed: float = 7 * 86_400,
@@ -145,8 +146,6 @@ class RedisBroker(BaseBroker):
         server = Server.parse(url, options)
         kept_options = {name: value for name, value in server.options.items() if name not in _OURS}
         self._server = Server(server.seeds, server.shown, server.scheme, kept_options)
-        self._keys = Keys(namespace)
-        self._topology = Topology(server.seeds, self._keys)
         self._kept = Kept(int(result_ttl * 1000), max_records, int(keep_failed * 1000), max_failed)
         self._confirm = _CONFIRM[durability]
         self._within = socket_timeout
@@ -159,10 +158,18 @@ class RedisBroker(BaseBroker):
         self._appetites = Appetites()
         self._served: dict[str, None] = {}
         """Queues this process claims from or looks after."""
+        self.use_namespace(namespace)
 
     @property
     def url(self) -> str:
         return self._server.shown
+
+    def use_namespace(self, name: str) -> None:
+        if self._sessions and name != self.namespace:
+            raise ConfigurationError(f"{self.url} is open: its namespace can no longer be chosen")
+        super().use_namespace(name)
+        self._keys = Keys(name)
+        self._topology = Topology(self._server.seeds, self._keys)
 
     # -- open and close ----------------------------------------------------------------------------
 
@@ -361,8 +368,9 @@ class RedisBroker(BaseBroker):
         return [letters.get(place) == "y" for place in range(len(job_ids))]
 
     async def find(self, where: Filter, limit: int, cursor: str | None = None) -> Page:
+        below = None if cursor is None else place_of(cursor)
         with packing():
-            return await self._session().finder.page(where, limit, cursor)
+            return await self._session().finder.page(where, limit, below)
 
     async def delete(self, job_ids: Sequence[str]) -> Sequence[bool]:
         session = self._session()
@@ -375,6 +383,9 @@ class RedisBroker(BaseBroker):
         for start in range(0, len(ids), self.capabilities.max_batch):
             deleted += sum(await self.delete(ids[start : start + self.capabilities.max_batch]))
         return deleted
+
+    async def count_where(self, where: Filter) -> int:
+        return await self._session().finder.count(where)
 
     async def set_paused(self, queue: str, paused: bool) -> None:
         session = self._session()

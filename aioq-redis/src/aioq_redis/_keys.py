@@ -4,8 +4,6 @@
 ends the namespace, so that the tag is unambiguous.
 """
 
-from aioq.errors import InvalidOption
-
 __all__ = ["Keys"]
 
 PREFIX = "aioq:1"
@@ -13,13 +11,9 @@ PREFIX = "aioq:1"
 
 
 class Keys:
-    """Names in one namespace."""
+    """Names in one namespace, which has no dot in its own name."""
 
     def __init__(self, namespace: str) -> None:
-        if not namespace or any(sign in namespace for sign in ".{}\n"):
-            raise InvalidOption(
-                f"a namespace is a short name without '.', '{{' and '}}', got {namespace!r}"
-            )
         self._namespace = namespace
         self._prefixes: dict[str, str] = {}
         registry = f"{PREFIX}:{{{namespace}}}"

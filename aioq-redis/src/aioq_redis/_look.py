@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from time import monotonic
 from typing import Any
 
+from aioq.errors import InvalidOption
 from aioq.plugins import FINISHED, MAX_BATCH, Filter, JobInfo, Page, QueueStats, Status
 from aioq_redis._keys import Keys
 from aioq_redis._packing import live_info, pack_id, record_info, unpack_id
 from aioq_redis._scripts import Script, Scripts
 from aioq_redis._store import Call, Store
 
-__all__ = ["Finder"]
+__all__ = ["Finder", "place_of"]
 
 _REGISTERED_FOR = 60.0
 """Seconds after which a queue's name is written to the registry again, should that be lost."""
@@ -168,13 +169,12 @@ class Finder:
 
     # -- by filter ---------------------------------------------------------------------------------
 
-    async def page(self, where: Filter, limit: int, cursor: str | None) -> Page:
+    async def page(self, where: Filter, limit: int, below: bytes | None) -> Page:
         """As ``BaseBroker.find``.
 
         Ids are kept in no order, so that jobs need no index for the sake of listings: each page
         goes through the ids of what may match, in slices, and keeps the newest.
         """
-        below = None if cursor is None else pack_id(cursor)
         jobs: list[JobInfo] = []
         while True:
             newest = await self._newest(where, limit + 1 - len(jobs), below)
@@ -189,14 +189,28 @@ class Finder:
     async def some(self, where: Filter, limit: int) -> list[str]:
         """Ids of up to ``limit`` jobs that match and do not run."""
         found: dict[str, None] = {}
+        async for job_ids in self._resting(where):
+            found.update(dict.fromkeys(job_ids))
+            if len(found) >= limit:
+                break
+        return list(found)[:limit]
+
+    async def count(self, where: Filter) -> int:
+        """How many jobs match and do not run."""
+        found: set[bytes] = set()
+        async for job_ids in self._resting(where):
+            found.update(map(pack_id, job_ids))
+        return len(found)
+
+    async def _resting(self, where: Filter) -> AsyncIterator[list[str]]:
+        """Slices of ids of jobs that match and do not run; an id may come twice."""
         for queue in await self._queues_of(where):
             async for raw_ids in self._candidates(queue, where):
-                for info in await self._look_up(raw_ids):
-                    if info is not None and info.status != "running" and _matches(info, where):
-                        found[info.id] = None
-                if len(found) >= limit:
-                    return list(found)[:limit]
-        return list(found)
+                yield [
+                    info.id
+                    for info in await self._look_up(raw_ids)
+                    if info is not None and info.status != "running" and _matches(info, where)
+                ]
 
     async def _look_up(self, raw_ids: Sequence[bytes]) -> list[JobInfo | None]:
         infos: list[JobInfo | None] = []
@@ -266,6 +280,18 @@ class Finder:
         calls = [Call(self._scripts.counts, name, ()) for name in names]
         replies = await self._store.run_all(calls) if calls else []
         return [_stats(name, reply) for name, reply in zip(names, replies, strict=True)]
+
+
+def place_of(cursor: str) -> bytes:
+    """Where a page begins: below this id.
+
+    Raises:
+        InvalidOption: it is no cursor.
+    """
+    try:
+        return pack_id(cursor)
+    except ValueError:
+        raise InvalidOption(f"{cursor!r} is no cursor that a listing gave") from None
 
 
 def _stats(name: str, reply: Sequence[int]) -> QueueStats:

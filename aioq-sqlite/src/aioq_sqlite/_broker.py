@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar, cast
 
-from aioq.errors import BrokerError, InvalidOption
+from aioq.errors import BrokerError, ConfigurationError, InvalidOption
 from aioq.plugins import (
+    DEFAULT_NAMESPACE,
     Added,
     BaseBroker,
     CancelAnswer,
@@ -42,7 +43,7 @@ from aioq_sqlite._rows import find_id
 from aioq_sqlite._settle import settle
 from aioq_sqlite._store import Synchronous
 from aioq_sqlite._tx import Tx
-from aioq_sqlite._url import parse, show
+from aioq_sqlite._url import in_namespace, parse, show
 
 __all__ = ["SQLiteBroker"]
 
@@ -58,7 +59,9 @@ class SQLiteBroker(BaseBroker):
 
     Args:
         url: ``sqlite:///relative.db``, ``sqlite:////absolute/path.db`` or a path. The directory
-            must exist; the file is made by ``open``.
+            must exist; the file is made by ``open``. Each namespace has a file of its own beside
+            it: ``aioq.db`` in the namespace ``shop`` is ``aioq.shop.db``.
+        namespace: keeps apart apps that were given the same URL.
         synchronous: ``"FULL"`` writes every commit through to the disk. ``"NORMAL"`` is faster; a
             power cut (not a crash of the process) may then take the last commits back.
         keep_finished: seconds after which the record of a finished job is removed, unless it holds
@@ -72,12 +75,13 @@ class SQLiteBroker(BaseBroker):
         InvalidOption: an option is out of range.
     """
 
-    capabilities = Capabilities(server_time=False, max_enqueue=100_000)
+    capabilities = Capabilities(server_time=False, namespaces=True, max_enqueue=100_000)
 
     def __init__(
         self,
         url: "str | os.PathLike[str]" = "sqlite:///aioq.db",
         *,
+        namespace: str = DEFAULT_NAMESPACE,
         synchronous: Synchronous = "FULL",
         keep_finished: float = 7 * 86_400,
         max_payload: int = 1_048_576,
@@ -91,17 +95,33 @@ class SQLiteBroker(BaseBroker):
             raise InvalidOption(
                 f"keep_finished must be a number of seconds, 0 or more, got {keep_finished!r}"
             )
-        self._path = parse(url)
+        self._path = self._named = parse(url)
         self._synchronous: Synchronous = synchronous
         self._keep_ms = int(keep_finished * 1000)
         self._clock = clock or _host_clock
         self._engine: Engine | None = None
+        self.use_namespace(namespace)
 
     @property
     def url(self) -> str:
         return show(self._path)
 
+    def use_namespace(self, name: str) -> None:
+        if self._engine is not None and name != self.namespace:
+            raise ConfigurationError(f"{self.url} is open: its namespace can no longer be chosen")
+        super().use_namespace(name)
+        self._path = in_namespace(self._named, name)
+
     # -- open and closed --------------------------------------------------------------------------
+
+    async def exists(self) -> bool:
+        # An empty file would be given its tables.
+        try:
+            return self._path.stat().st_size > 0
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True  # `open` says what is wrong
 
     async def open(self) -> None:
         engine = self._engine
@@ -256,6 +276,9 @@ class SQLiteBroker(BaseBroker):
         if not found:
             return 0
         return await self._write(partial(manage.delete_if, ids=found, where=where))
+
+    async def count_where(self, where: Filter) -> int:
+        return await self._read(partial(look.count, where=where))
 
     async def set_paused(self, queue: str, paused: bool) -> None:
         await self._write(partial(manage.set_paused, queue=queue, paused=paused))

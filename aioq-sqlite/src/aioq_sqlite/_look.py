@@ -5,6 +5,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from aioq.errors import InvalidOption
 from aioq.plugins import FINISHED, Filter, JobInfo, Page, QueueStats, Status
 from aioq_sqlite._rows import (
     DONE,
@@ -20,7 +21,7 @@ from aioq_sqlite._rows import (
 )
 from aioq_sqlite._tx import Tx, marks, portions
 
-__all__ = ["counts", "find", "get", "get_ended", "matching", "still_matching"]
+__all__ = ["count", "counts", "find", "get", "get_ended", "matching", "still_matching"]
 
 _LIVE_STATUS: dict[Status, tuple[str, ...]] = {
     "pending": (f"state = {READY}", f"state = {QUARANTINED}"),
@@ -126,7 +127,7 @@ def _arms(tx: Tx, where: Filter, *, running: bool) -> list[_Arm]:
 
 def find(tx: Tx, where: Filter, limit: int, cursor: str | None) -> Page:
     """As ``BaseBroker.find``."""
-    before = None if cursor is None else find_id(cursor)
+    before = None if cursor is None else _place(cursor)
     rows: list[tuple[Any, ...]] = []
     for arm in _arms(tx, where, running=True):
         values = list(arm.values)
@@ -143,6 +144,14 @@ def find(tx: Tx, where: Filter, limit: int, cursor: str | None) -> Page:
     )
 
 
+def _place(cursor: str) -> bytes:
+    """Where a page begins: below this id."""
+    place = find_id(cursor)
+    if place is None:
+        raise InvalidOption(f"{cursor!r} is no cursor that a listing gave")
+    return place
+
+
 def matching(tx: Tx, where: Filter, limit: int) -> list[bytes]:
     """Ids of up to ``limit`` jobs and records of the filter that do not run."""
     found: list[bytes] = []
@@ -151,6 +160,14 @@ def matching(tx: Tx, where: Filter, limit: int) -> list[bytes]:
             values = [*arm.values, limit - len(found)]
             found += [row[0] for row in tx.con.execute(f"{arm.select('id')} limit ?", values)]
     return found
+
+
+def count(tx: Tx, where: Filter) -> int:
+    """As ``BaseBroker.count_where``."""
+    return sum(
+        tx.con.execute(arm.select("count(*)"), arm.values).fetchone()[0]
+        for arm in _arms(tx, where, running=False)
+    )
 
 
 def still_matching(tx: Tx, where: Filter, ids: Sequence[bytes]) -> list[bytes]:

@@ -6,8 +6,9 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from aioq.errors import ConfigurationError
+from aioq.plugins import DEFAULT_NAMESPACE
 
-__all__ = ["check_place", "parse", "show"]
+__all__ = ["check_place", "in_namespace", "parse", "show"]
 
 SCHEME = "sqlite://"
 EXAMPLES = "sqlite:///relative.db, sqlite:////absolute/path.db or a plain path"
@@ -57,6 +58,13 @@ def _absolute(name: str, text: str) -> Path:
     if "\0" in name:
         raise ConfigurationError(f"{text!r} is no path: it contains a NUL character")
     return Path(os.path.abspath(name))  # noqa: PTH100 - resolve() would follow a link to the file
+
+
+def in_namespace(path: Path, namespace: str) -> Path:
+    """The file of a namespace: the path itself for the default one, else ``jobs.shop.db``."""
+    if namespace == DEFAULT_NAMESPACE:
+        return path
+    return path.with_name(f"{path.stem}.{namespace}{path.suffix or '.db'}")
 
 
 def show(path: Path) -> str:

@@ -7,6 +7,7 @@ import anyio
 from aioq._broker import BaseBroker, LeaseClient
 from aioq._clock import wall_ms
 from aioq._memory._store import Store
+from aioq._namespace import DEFAULT_NAMESPACE
 from aioq._records import (
     FINISHED,
     Added,
@@ -41,6 +42,7 @@ class MemoryBroker(BaseBroker):
 
     Args:
         url: ``memory://``, so that it can be chosen like any other broker.
+        namespace: see ``BaseBroker``; each broker object is a store of its own anyway.
         clock: returns the time in milliseconds since the epoch; None takes the host's clock.
         keep_finished: seconds after which a record without a saved result is dropped.
         max_records: most records without a saved result that are kept.
@@ -49,13 +51,18 @@ class MemoryBroker(BaseBroker):
     """
 
     capabilities = Capabilities(
-        durable=False, multi_process=False, server_time=False, max_enqueue=1_000_000
+        durable=False,
+        multi_process=False,
+        server_time=False,
+        namespaces=True,
+        max_enqueue=1_000_000,
     )
 
     def __init__(
         self,
         url: str = "memory://",
         *,
+        namespace: str = DEFAULT_NAMESPACE,
         clock: Callable[[], int] | None = None,
         keep_finished: float = 7 * 86_400,
         max_records: int = 10_000,
@@ -65,6 +72,7 @@ class MemoryBroker(BaseBroker):
         super().__init__(max_payload=max_payload, max_crashes=max_crashes)
         if url.rstrip("/") != "memory:":
             raise InvalidOption(f"the memory broker's URL is memory://, got {url!r}")
+        self.use_namespace(namespace)
         self._now = clock or wall_ms
         self._store = Store(
             self._now,
@@ -160,6 +168,9 @@ class MemoryBroker(BaseBroker):
         done = self._store.delete_where(where, limit)
         self._announce()
         return done
+
+    async def count_where(self, where: Filter) -> int:
+        return self._store.count_where(where)
 
     async def set_paused(self, queue: str, paused: bool) -> None:
         self._store.set_paused(queue, paused)

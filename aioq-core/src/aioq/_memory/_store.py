@@ -8,6 +8,7 @@ import struct
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from uuid import UUID
 
 from aioq._fence import Fence
 from aioq._memory._row import Line, Place, Row
@@ -29,6 +30,7 @@ from aioq._records import (
     Token,
     Upkeep,
 )
+from aioq.errors import InvalidOption
 
 __all__ = ["Store"]
 
@@ -381,9 +383,10 @@ class Store:
         return True
 
     def find(self, where: Filter, limit: int, cursor: str | None) -> Page:
+        before = None if cursor is None else _place(cursor)
         with self._lock:
             rows = sorted(self._matching(where), key=lambda row: row.job.id, reverse=True)
-            rows = [row for row in rows if cursor is None or row.job.id < cursor]
+            rows = [row for row in rows if before is None or row.job.id < before]
             page = [row.info() for row in rows[:limit]]
             return Page(page, page[-1].id if len(rows) > limit else None)
 
@@ -425,6 +428,10 @@ class Store:
                 self._remove(row)
             return len(rows)
 
+    def count_where(self, where: Filter) -> int:
+        with self._lock:
+            return sum(row.place != "running" for row in self._matching(where))
+
     def counts(self, names: Sequence[str] | None) -> list[QueueStats]:
         with self._lock:
             now = self._now()
@@ -460,6 +467,14 @@ class Store:
         with self._lock:
             taken, self.finished_now = self.finished_now, []
             return taken
+
+
+def _place(cursor: str) -> str:
+    """Where a page begins: below this id."""
+    try:
+        return str(UUID(cursor))
+    except ValueError:
+        raise InvalidOption(f"{cursor!r} is no cursor that a listing gave") from None
 
 
 def _fence(token: Token) -> Fence | None:

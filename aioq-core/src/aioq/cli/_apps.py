@@ -71,11 +71,12 @@ def _usage(message: str) -> click.UsageError:
 
 
 @asynccontextmanager
-async def connected(app: Aarq) -> AsyncGenerator[BaseBroker, None]:
-    """The app's broker, open until the block is left.
+async def connected(app: Aarq, *, new: bool = False) -> AsyncGenerator[BaseBroker, None]:
+    """The app's broker, open until the block is left; with ``new`` its store may be made.
 
     Raises:
-        ConfigurationError: what it holds cannot be seen from another process.
+        ConfigurationError: what it holds cannot be seen from another process, or there is nothing
+            yet; looking does not make a store.
         BrokerUnavailable: the store is out of reach.
     """
     broker = app.broker
@@ -83,6 +84,10 @@ async def connected(app: Aarq) -> AsyncGenerator[BaseBroker, None]:
         raise ConfigurationError(
             f"the broker {broker.url} lives inside one process: its jobs cannot be reached from "
             f"the command line"
+        )
+    if not new and not await broker.exists():
+        raise ConfigurationError(
+            f"there is no store at {broker.url}: the first worker or enqueue makes it"
         )
     async with app:
         yield broker

@@ -119,7 +119,7 @@ def command(
     positional, keywords = _by_annotations(task, args, kwargs, app.codec)
 
     async def send() -> None:
-        async with connected(app):
+        async with connected(app, new=True):
             job = await task.enqueue(*positional, **keywords)
             if not json:
                 click.echo(job.id)

@@ -152,6 +152,7 @@ def _banner(app: Aarq, path: str, options: WorkerOptions, worker: Worker) -> Non
         "worker.starting",
         app=path,
         broker=app.broker.url,
+        namespace=app.broker.namespace,
         queues=list(options.queues or app.queues),
         concurrency=options.concurrency,
         tasks=sorted(app.tasks),

@@ -2,6 +2,7 @@
 
 from aioq._broker import BaseBroker, JobPage, LeaseClient
 from aioq._fence import Fence
+from aioq._namespace import DEFAULT_NAMESPACE
 from aioq._records import (
     FINISHED,
     MAX_BATCH,
@@ -31,6 +32,7 @@ from aioq._serializer import Serializer
 from aioq.plugins._hookspecs import BrokerSpec, SerializerSpec, hookimpl
 
 __all__ = [
+    "DEFAULT_NAMESPACE",
     "FINISHED",
     "MAX_BATCH",
     "PRIORITY_HEAD_START_MS",

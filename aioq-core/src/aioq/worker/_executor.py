@@ -273,7 +273,9 @@ class Executor:
         waited = attempt.delivery.claimed_ms - since
         if waited >= self._grace_ms:
             return self._give_up(
-                attempt, f"{reason} (no worker could run it for {waited // 1000} s)"
+                attempt,
+                f"{reason} (no worker could run it for {waited // 1000} s; two apps that share a "
+                f"store need a namespace each)",
             )
         delay = min(max(HAND_BACK_DELAY, waited / 2000), LONGEST_HAND_BACK_DELAY)
         delay = min(delay, max(0.1, (self._grace_ms - waited) / 1000))

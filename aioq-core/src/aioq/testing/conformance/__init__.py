@@ -48,6 +48,7 @@ from aioq.testing.conformance._faults import FaultCases  # noqa: E402
 from aioq.testing.conformance._leases import LeaseCases  # noqa: E402
 from aioq.testing.conformance._listing import ListingCases  # noqa: E402
 from aioq.testing.conformance._model import ModelSuite, OpenBroker, check_model  # noqa: E402
+from aioq.testing.conformance._namespaces import NamespaceCases  # noqa: E402
 from aioq.testing.conformance._quarantine import QuarantineCases  # noqa: E402
 from aioq.testing.conformance._retention import RetentionCases  # noqa: E402
 from aioq.testing.conformance._scheduling import SchedulingCases  # noqa: E402
@@ -68,6 +69,7 @@ __all__ = [
     "LeaseCases",
     "ListingCases",
     "ModelSuite",
+    "NamespaceCases",
     "OpenBroker",
     "QuarantineCases",
     "RetentionCases",
@@ -92,6 +94,7 @@ class BrokerSuite(
     CancelCases,
     ListingCases,
     RetentionCases,
+    NamespaceCases,
     FaultCases,
 ):
     """All topics."""

@@ -18,7 +18,7 @@ __all__ = ["BaseSuite"]
 class BaseSuite:
     """Fixtures of every topic.
 
-    A subclass gives two fixtures, and a third where processes can share the store:
+    A subclass gives two fixtures, and one more for each of two capabilities:
 
     ``broker``
         An open and empty broker, closed afterwards. Its ``max_crashes`` may be any.
@@ -29,6 +29,9 @@ class BaseSuite:
     ``second``
         Another broker object on the same store, open, as another process would have it. Only asked
         for when ``capabilities.multi_process``.
+    ``neighbour``
+        A broker on the same store, open, in another namespace. Only asked for when
+        ``capabilities.namespaces``.
     """
 
     pytestmark = pytest.mark.anyio
@@ -75,6 +78,14 @@ class BaseSuite:
             )
         pytest.skip("the broker lacks the capability multi_process")
 
+    @pytest.fixture
+    def neighbour(self) -> Any:
+        """A broker of another namespace on the same store."""
+        pytest.fail(
+            f"{type(self).__name__} must give a fixture 'neighbour': its broker says that it keeps "
+            f"namespaces apart"
+        )
+
     @pytest.fixture(autouse=True)
     def _capable(self, request: pytest.FixtureRequest, broker: BaseBroker) -> None:
         for name in needs_of(request.function):
@@ -85,6 +96,13 @@ class BaseSuite:
     async def kit(self, broker: BaseBroker, advance: Advance) -> AsyncIterator[Kit]:
         """The broker in the hands of the test; afterwards the ledger is checked (case 78)."""
         kit = Kit(broker, advance, lease_ms=self.lease_ms)
+        yield kit
+        await kit.check_ledger()
+
+    @pytest.fixture
+    async def next_door(self, neighbour: BaseBroker, advance: Advance) -> AsyncIterator[Kit]:
+        """The neighbour in the hands of the test, with a ledger of its own."""
+        kit = Kit(neighbour, advance, lease_ms=self.lease_ms)
         yield kit
         await kit.check_ledger()
 

@@ -81,6 +81,7 @@ CASES: Final[dict[int, str]] = {
     90: "of renew and settle at once nothing live is reported lost",
     91: "the lease client renews while the event loop is blocked",
     92: "a poison job dies alone",
+    98: "namespaces that share a store never meet",
 }
 
 ELSEWHERE: Final[dict[int, str]] = {

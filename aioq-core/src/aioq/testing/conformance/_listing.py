@@ -1,8 +1,10 @@
 """Looking at jobs: by id, by filter, in pages, in counts; and who works."""
 
 import anyio
+import pytest
 
 from aioq._records import STATUSES, Filter, JobInfo, Status
+from aioq.errors import InvalidOption
 from aioq.testing.conformance._base import BaseSuite
 from aioq.testing.conformance._cases import covers, needs
 from aioq.testing.conformance._tools import Kit, new_worker, worker_info
@@ -126,6 +128,18 @@ class ListingCases(BaseSuite):
         for limit in (1, 3, 5, 10, 11):
             found = [info.id for info in await self._find(kit, Filter(), limit)]
             assert found == [job.id for job in jobs[::-1]], f"pages of {limit}"
+
+    @needs("find")
+    @covers("find")
+    @pytest.mark.parametrize("cursor", ["", "nonsense", "0", "\0"])
+    async def test_a_cursor_that_is_none_is_refused(self, kit: Kit, cursor: str) -> None:
+        await kit.one()
+        with pytest.raises(InvalidOption, match="cursor"):
+            await kit.broker.find(Filter(), 1, cursor)
+
+    @covers("exists")
+    async def test_an_open_store_exists(self, kit: Kit) -> None:
+        assert await kit.broker.exists()
 
     @needs("find")
     @covers(67)

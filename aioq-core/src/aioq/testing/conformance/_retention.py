@@ -118,7 +118,7 @@ class RetentionCases(BaseSuite):
         assert again.status == "new", "the id of a deleted job is free"
 
     @needs("delete")
-    @covers(84, "delete_where")
+    @covers(84, "delete_where", "count_where")
     async def test_delete_by_filter(self, kit: Kit) -> None:
         jobs = await kit.enqueue(6)
         other = await kit.one(queue="r")
@@ -126,6 +126,10 @@ class RetentionCases(BaseSuite):
         await kit.settle(deliveries[0])
         await kit.settle(deliveries[1], "failed")
         kit.ledger.deleted.update(job.id for job in jobs)
+        assert await kit.broker.count_where(Filter()) == 6, "all but the running one"
+        assert await kit.broker.count_where(Filter("q")) == 5
+        assert await kit.broker.count_where(Filter("q", frozenset({"failed", "running"}))) == 1
+        assert await kit.broker.count_where(Filter(task="unknown")) == 0
         assert await kit.broker.delete_where(Filter("q", frozenset({"failed"})), 10) == 1
         assert (await kit.stats()).completed == 1, "only what the filter means"
         assert await kit.broker.delete_where(Filter("q"), 2) == 2, "no more than the limit"
@@ -146,6 +150,7 @@ class RetentionCases(BaseSuite):
         await kit.settle(then, result=b"r", result_ttl_ms=self.keep_ms)
         where = Filter(status=FINISHED, finished_for_ms=600_000)
         kit.ledger.deleted.add(old.id)
+        assert await kit.broker.count_where(where) == 1
         assert await kit.broker.delete_where(where, 10) == 1, "a saved result goes when asked"
         assert await kit.look(old) is None
         assert await kit.status(young) == "completed"
