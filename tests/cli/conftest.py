@@ -1,5 +1,6 @@
 """A project folder, the command line in this process, and the real one in another."""
 
+import io
 import logging
 import os
 import subprocess
@@ -115,6 +116,17 @@ def run(project: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[
 
 
 @pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Put somebody at the terminal who types this."""
+
+    class Keyboard(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    return lambda text: monkeypatch.setattr(sys, "stdin", Keyboard(text))
+
+
+@pytest.fixture
 def environment() -> dict[str, str]:
     """This process's, without settings of aioq but for switched-off plugins."""
     kept = {"AIOQ_DISABLE_PLUGINS"}
@@ -126,12 +138,12 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture
-def shell(project: Path, environment: dict[str, str]) -> Callable[..., Run]:
-    """Run ``aioq`` with these words as a process of its own."""
+def python(project: Path, environment: dict[str, str]) -> Callable[..., Run]:
+    """Run Python with these words as a process of its own."""
 
-    def shell(*words: str, **more: str) -> Run:
+    def python(*words: str, **more: str) -> Run:
         done = subprocess.run(
-            [sys.executable, "-m", "aioq", *words],
+            [sys.executable, *words],
             cwd=project,
             env=environment | more,
             capture_output=True,
@@ -140,4 +152,10 @@ def shell(project: Path, environment: dict[str, str]) -> Callable[..., Run]:
         )
         return Run(done.returncode, done.stdout, done.stderr)
 
-    return shell
+    return python
+
+
+@pytest.fixture
+def shell(python: Callable[..., Run]) -> Callable[..., Run]:
+    """Run ``aioq`` with these words as a process of its own."""
+    return lambda *words, **more: python("-m", "aioq", *words, **more)

@@ -159,13 +159,28 @@ def test_delete(run, jobs):
 @pytest.mark.parametrize(
     ("answer", "code", "left"), [("y\n", 0, 2), ("n\n", 1, 3), ("", 1, 3)], ids=["yes", "no", "end"]
 )
-def test_delete_asks(run, jobs, monkeypatch, answer, code, left):
-    monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+def test_delete_asks(run, jobs, answers, answer, code, left):
+    answers(answer)
     done = run("jobs", "delete", "tasks:app", jobs[0])
     assert done.code == code
     assert "Delete 1 job?" in done.err + done.out
     assert ("error: nothing was deleted: answer y, or add --yes\n" in done.err) is (code == 1)
     assert len(listed(run)) == left
+
+
+def test_without_a_terminal_delete_is_refused(run, jobs, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    done = run("jobs", "delete", "tasks:app", jobs[0])
+    assert (done.code, done.err) == (
+        1,
+        "error: nothing was deleted: stdin is no terminal to ask at, add --yes\n",
+    )
+    assert len(listed(run)) == 3
+
+
+def test_without_a_command_it_lists(run, jobs):
+    assert run("jobs", "tasks:app").out == run("jobs", "list", "tasks:app").out
+    assert run("jobs", "--help").out.startswith("Usage: aioq jobs ")
 
 
 def test_the_app_may_be_left_out(run, jobs, monkeypatch):

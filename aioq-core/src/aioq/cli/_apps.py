@@ -47,23 +47,26 @@ def load_app(path: str) -> Aarq:
     return _attribute(module, attribute) if attribute else _only_app(module)
 
 
-def choose_app(path: str | None, url: str | None) -> Aarq:
+def choose_app(path: str | None, url: str | None, namespace: str | None = None) -> Aarq:
     """The app at ``path``, or one without tasks that speaks to the store at ``url``.
 
-    With neither the environment variable ``AIOQ_BROKER_URL`` names the store.
+    With neither the environment variable ``AIOQ_BROKER_URL`` names the store. An app brings its
+    own namespace.
 
     Raises:
         UsageError: both were given, or nothing.
         ConfigurationError: the app is not there, or nothing serves the URL.
     """
-    if path is not None and url is None:
-        return load_app(path)
     if path is not None:
-        raise _usage("give either an app or --broker, not both")
+        if url is not None:
+            raise _usage("give either an app or --broker, not both")
+        if namespace is not None:
+            raise _usage("--namespace goes with --broker: an app has its own")
+        return load_app(path)
     url = url or os.environ.get(BROKER_URL)
     if not url:
         raise _usage(f"name the app (tasks:app), give --broker URL, or set {BROKER_URL}")
-    return Aarq(url)
+    return Aarq(url, namespace=namespace)
 
 
 def _usage(message: str) -> click.UsageError:

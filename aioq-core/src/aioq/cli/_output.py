@@ -12,6 +12,7 @@ import msgspec
 
 __all__ = [
     "as_json",
+    "count_of",
     "error",
     "note",
     "one_line",
@@ -79,6 +80,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
+
+
+def count_of(number: int, what: str) -> str:
+    """``1 job``, ``1,234 jobs``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def utc(instant: datetime | None) -> str:

@@ -16,7 +16,7 @@ from aioq.plugins._registry import registry
 
 __all__ = ["Session", "root", "sentence"]
 
-BUILT_IN = ("enqueue", "jobs", "plugins", "worker")
+BUILT_IN = ("enqueue", "jobs", "plugins", "prune", "queues", "worker", "workers")
 """Each is the ``command`` of ``aioq.cli.<name>``."""
 BROUGHT = "aioq.cli.commands"
 
@@ -89,7 +89,7 @@ def _origin(command: click.Command) -> str:
 @click.group(
     cls=Root,
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
     epilog="\b\nExample:\n  aioq worker tasks:app\n  aioq enqueue tasks:app compute 5",
 )
 @click.version_option(version("aioq-core"), prog_name="aioq", message="%(prog)s %(version)s")

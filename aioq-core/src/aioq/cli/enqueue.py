@@ -69,7 +69,7 @@ def read_instant(context: click.Context, parameter: click.Parameter, text: str |
     short_help="Send one job.",
     epilog="\b\nExamples:\n"
     "  aioq enqueue tasks:app compute 5 --wait\n"
-    "  aioq enqueue tasks:app send_mail '[\"a@example.org\"]' --kw subject=hello --delay 60\n"
+    "  aioq enqueue tasks:app send_mail '[\"a@example.org\"]' --kw subject=hello\n"
     "  aioq enqueue tasks:app compute -- -5",
 )
 @click.argument("app_path", metavar="APP")

@@ -1,67 +1,58 @@
 """``aioq jobs``: look at jobs, and retry, cancel or delete them."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import click
 
-from aioq._app import BROKER_URL, Aarq
+from aioq._app import Aarq
 from aioq._ids import check_job_id
 from aioq._records import MAX_BATCH, STATUSES, Status
-from aioq.cli._apps import choose_app, connected
+from aioq.cli._apps import choose_app
+from aioq.cli._deleting import confirm
 from aioq.cli._jobs import as_record, as_table, as_text
-from aioq.cli._output import error, note, print_json
-from aioq.cli._root import Commands
+from aioq.cli._output import count_of, error, note, print_json
+from aioq.cli._store import Listing, json_option, status_option, store_options, with_broker
 from aioq.errors import InvalidOption, JobNotFound
 from aioq.plugins import BaseBroker
 
 __all__ = ["command"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-T = TypeVar("T")
 Act = Callable[[BaseBroker, str], Awaitable[str]]
 
-broker_option = click.option(
-    "--broker", "url", metavar="URL", help=f"The store, instead of APP. [env: {BROKER_URL}]"
-)
-json_option = click.option("--json", "json", is_flag=True, help="Machine output.")
+SHOWN = {"asked": "runs, its worker was asked to stop it"}
+"""Outcomes that people are told in other words than programs."""
 
 
 @click.group(
     "jobs",
-    cls=Commands,
-    no_args_is_help=False,
+    cls=Listing,
     short_help="List, show, retry, cancel or delete jobs.",
     epilog="\b\nExample:\n  aioq jobs list tasks:app --status failed",
 )
 def command() -> None:
     """Look at jobs, and retry, cancel or delete them.
 
-    Each takes the APP or the --broker URL.
+    Each takes the APP or the --broker URL. Without a command it lists.
     """
 
 
-def takes_jobs(function: F) -> F:
-    """Options of a command on jobs given by id: ``[APP] JOB_ID...`` and ``--broker``."""
-    return broker_option(
-        click.argument("targets", metavar="[APP] JOB_ID...", nargs=-1, required=True)(function)
-    )
+def takes_jobs(metavar: str) -> Callable[[F], F]:
+    """The store and jobs by their ids; the app is the first of ``targets`` when it is given."""
+
+    def add(function: F) -> F:
+        targets = click.argument("targets", metavar=metavar, nargs=-1, required=True)
+        return targets(store_options(json_option(function)))
+
+    return add
 
 
 @command.command("list", epilog="\b\nExample:\n  aioq jobs list tasks:app -s failed -s dead")
 @click.argument("app_path", metavar="[APP]", required=False)
-@broker_option
+@store_options
 @click.option("-q", "--queue", metavar="NAME", help="Only this queue.")
-@click.option(
-    "-s",
-    "--status",
-    "statuses",
-    type=click.Choice(STATUSES),
-    multiple=True,
-    metavar="STATUS",
-    help=f"Only this status; may be repeated: {', '.join(STATUSES)}.",
-)
+@status_option(STATUSES)
 @click.option("-t", "--task", metavar="NAME", help="Only this task, by its full name.")
 @click.option(
     "--limit",
@@ -75,6 +66,7 @@ def takes_jobs(function: F) -> F:
 def list_(
     app_path: str | None,
     url: str | None,
+    namespace: str | None,
     queue: str | None,
     statuses: tuple[Status, ...],
     task: str | None,
@@ -98,16 +90,17 @@ def list_(
         if page.cursor is not None:
             note(f"more: --cursor {page.cursor}")
 
-    _with_broker(choose_app(app_path, url), read)
+    with_broker(choose_app(app_path, url, namespace), read)
 
 
 @command.command(epilog="\b\nExample:\n  aioq jobs show tasks:app 0198f0a2-... --args")
-@takes_jobs
+@takes_jobs("[APP] JOB_ID")
 @click.option("--args", "arguments", is_flag=True, help="Also its arguments and headers.")
-@json_option
-def show(targets: tuple[str, ...], url: str | None, arguments: bool, json: bool) -> None:
+def show(
+    targets: tuple[str, ...], url: str | None, namespace: str | None, json: bool, arguments: bool
+) -> None:
     """Show all that is known of a job: error, traceback, result, ..."""
-    app, job_ids = _split(targets, url)
+    app, job_ids = _split(targets, url, namespace)
     if len(job_ids) > 1:
         raise click.UsageError("give one job id", click.get_current_context())
 
@@ -123,12 +116,12 @@ def show(targets: tuple[str, ...], url: str | None, arguments: bool, json: bool)
             if arguments and job.status == "completed":
                 note("the arguments of a completed job are not kept")
 
-    _with_broker(app, read)
+    with_broker(app, read)
 
 
 @command.command(epilog="\b\nExample:\n  aioq jobs retry tasks:app 0198f0a2-...")
-@takes_jobs
-def retry(targets: tuple[str, ...], url: str | None) -> int:
+@takes_jobs("[APP] JOB_ID...")
+def retry(targets: tuple[str, ...], url: str | None, namespace: str | None, json: bool) -> int:
     """Run failed, dead or cancelled jobs again, with fresh retries."""
 
     async def act(broker: BaseBroker, job_id: str) -> str:
@@ -140,12 +133,12 @@ def retry(targets: tuple[str, ...], url: str | None) -> int:
             f"jobs can be retried"
         )
 
-    return _each(targets, url, act)
+    return _each(_split(targets, url, namespace), act, json)
 
 
 @command.command(epilog="\b\nExample:\n  aioq jobs cancel tasks:app 0198f0a2-...")
-@takes_jobs
-def cancel(targets: tuple[str, ...], url: str | None) -> int:
+@takes_jobs("[APP] JOB_ID...")
+def cancel(targets: tuple[str, ...], url: str | None, namespace: str | None, json: bool) -> int:
     """Cancel jobs: waiting ones at once, running ones by stopping them in their worker."""
 
     async def act(broker: BaseBroker, job_id: str) -> str:
@@ -155,20 +148,23 @@ def cancel(targets: tuple[str, ...], url: str | None) -> int:
             case "finished":
                 raise click.ClickException(f"job {job_id} has finished before")
             case "asked":
-                return "runs, its worker was asked to stop it"
+                return "asked"
             case "cancelled":
                 return "cancelled"
 
-    return _each(targets, url, act)
+    return _each(_split(targets, url, namespace), act, json)
 
 
 @command.command(epilog="\b\nExample:\n  aioq jobs delete tasks:app 0198f0a2-... --yes")
-@takes_jobs
+@takes_jobs("[APP] JOB_ID...")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-def delete(targets: tuple[str, ...], url: str | None, yes: bool) -> int:
+def delete(
+    targets: tuple[str, ...], url: str | None, namespace: str | None, json: bool, yes: bool
+) -> int:
     """Delete jobs that wait, and records of jobs that have finished."""
+    jobs = _split(targets, url, namespace)
     if not yes:
-        _confirm(len(_split(targets, url)[1]))
+        confirm(f"Delete {count_of(len(jobs[1]), 'job')}?")
 
     async def act(broker: BaseBroker, job_id: str) -> str:
         if await broker.delete_job(job_id):
@@ -177,19 +173,12 @@ def delete(targets: tuple[str, ...], url: str | None, yes: bool) -> int:
             raise _unknown(job_id)
         raise click.ClickException(f"job {job_id} is running: cancel it first")
 
-    return _each(targets, url, act)
+    return _each(jobs, act, json)
 
 
-def _confirm(count: int) -> None:
-    try:
-        if click.confirm(f"Delete {count} job{'s' if count > 1 else ''}?", err=True):
-            return
-    except click.Abort:
-        click.echo(err=True)
-    raise click.ClickException("nothing was deleted: answer y, or add --yes")
-
-
-def _split(targets: tuple[str, ...], url: str | None) -> tuple[Aarq, list[str]]:
+def _split(
+    targets: tuple[str, ...], url: str | None, namespace: str | None
+) -> tuple[Aarq, list[str]]:
     """The app and the job ids: the first word is the app unless it is an id, or --broker is."""
     path = None if url is not None or _is_id(targets[0]) else targets[0]
     words = targets if path is None else targets[1:]
@@ -199,7 +188,7 @@ def _split(targets: tuple[str, ...], url: str | None) -> tuple[Aarq, list[str]]:
     for word in words:
         if not _is_id(word):
             raise click.UsageError(f"{word!r} is not a job id (a UUID)", context)
-    return choose_app(path, url), [check_job_id(word) for word in words]
+    return choose_app(path, url, namespace), [check_job_id(word) for word in words]
 
 
 def _is_id(word: str) -> bool:
@@ -210,29 +199,30 @@ def _is_id(word: str) -> bool:
     return True
 
 
-def _each(targets: tuple[str, ...], url: str | None, act: Act) -> int:
+def _each(jobs: tuple[Aarq, list[str]], act: Act, json: bool) -> int:
     """Do it to each job; one that cannot be done does not keep it from the others."""
-    app, job_ids = _split(targets, url)
+    app, job_ids = jobs
 
     async def run(broker: BaseBroker) -> int:
-        code = 0
+        answers: list[dict[str, str | None]] = []
         for job_id in job_ids:
+            outcome, mistake = None, None
             try:
-                click.echo(f"{job_id} {await act(broker, job_id)}")
+                outcome = await act(broker, job_id)
             except (click.ClickException, JobNotFound) as exc:
-                error(str(exc))
-                code = 1
-        return code
+                mistake = str(exc)
+            answers.append({"id": job_id, "outcome": outcome, "error": mistake})
+            if json:
+                continue
+            if outcome is not None:
+                click.echo(f"{job_id} {SHOWN.get(outcome, outcome)}")
+            else:
+                error(str(mistake))
+        if json:
+            print_json({"jobs": answers})
+        return int(any(answer["error"] for answer in answers))
 
-    return _with_broker(app, run)
-
-
-def _with_broker(app: Aarq, use: Callable[[BaseBroker], Awaitable[T]]) -> T:
-    async def run() -> T:
-        async with connected(app) as broker:
-            return await use(broker)
-
-    return asyncio.run(run())
+    return with_broker(app, run)
 
 
 def _unknown(job_id: str) -> JobNotFound:

@@ -15,8 +15,10 @@ import click
 from aioq._app import Aarq
 from aioq._log import get_logger
 from aioq.cli._apps import load_app
+from aioq.cli._draining import Progress
 from aioq.cli._logging import LEVELS, configure_logging
 from aioq.cli._root import Session
+from aioq.cli._screen import foot
 from aioq.errors import InvalidOption
 from aioq.worker import Worker, WorkerOptions
 
@@ -122,10 +124,15 @@ def command(
         )
     except InvalidOption as exc:
         raise click.UsageError(str(exc), click.get_current_context()) from exc
+    line = None
+    if burst and sys.stderr.isatty():
+        line = click.get_current_context().with_resource(foot())
     # before the app is there: its module may set up logging its own way
     configure_logging("debug" if verbose else log_level, log_format)
     app = load_app(app_path)
     worker = Worker(app, options)
+    if line is not None:
+        app.use(Progress(line, worker.queues))
     _warn(app, app_path)
     _banner(app, app_path, options, worker)
     _serve(worker)

@@ -1,0 +1,115 @@
+"""What is drawn on a terminal, and only there: the live view, and bars of progress."""
+
+import json
+import re
+import sys
+
+import pytest
+from cli.terminal import COLUMNS, Terminal
+
+TASKS = """
+import asyncio
+
+from aioq import Aarq
+
+app = Aarq("sqlite:///jobs.db")
+
+
+@app.task(queue="mail")
+async def work(ctx, n: int) -> None:
+    await asyncio.sleep(0.1)
+    print("half", end="", flush=True)
+    print(f" and half {n}")
+    if n == 3:
+        raise ValueError("boom")
+
+
+@app.task(queue="mail")
+async def quick(ctx) -> None: ...
+
+
+async def fill(count, task=work):
+    async with app:
+        await app.enqueue_many([task.job(*([n] if task is work else [])) for n in range(count)])
+"""
+BAR = re.compile(r"\[#*\.*\] +(\d+)%  ([\d,]+) of ([\d,]+) jobs, ")
+FILL = "import asyncio, tasks; asyncio.run(tasks.fill({}))"
+
+
+@pytest.fixture
+def fill(project, python):
+    (project / "tasks.py").write_text(TASKS)
+    return lambda arguments: python("-c", FILL.format(arguments))
+
+
+@pytest.fixture
+def terminal(project, environment):
+    def terminal(*words):
+        return Terminal([sys.executable, "-m", "aioq", *words], project, environment)
+
+    return terminal
+
+
+BURST = ("worker", "tasks:app", "--burst", "-c", "2", "--log-format", "json")
+
+
+def test_a_burst_shows_its_progress_and_tears_no_line(fill, terminal):
+    fill("12")
+    with terminal(*BURST) as screen:
+        assert screen.end() == 0
+    drawn = [tuple(map(int, found)) for found in BAR.findall(screen.output)]
+    assert len(drawn) >= 3
+    assert 10 <= drawn[0][2] <= 12
+    assert [done for _, done, _ in drawn] == sorted(done for _, done, _ in drawn)
+    *lines, last = screen.lines
+    assert last == "", "nothing of the bar is left"
+    assert not [line for line in lines if BAR.search(line)]
+    logs = [json.loads(line) for line in lines if line.startswith("{")]
+    assert [log["event"] for log in logs] == [
+        *("worker.starting", "worker.started", "job.failed", "worker.stopping", "worker.stopped"),
+    ]
+    printed = sorted(line for line in lines if not line.startswith("{"))
+    halves = "".join(printed)
+    assert all(halves.count(f" and half {n}") >= 1 for n in range(12))
+
+
+def test_a_burst_shows_nothing_where_there_is_no_terminal(fill, shell):
+    fill("1")
+    done = shell(*BURST)
+    assert (done.code, done.out) == (0, "half and half 0\n")
+    assert [line[0] for line in done.err.splitlines()] == ["{"] * 4
+    assert not BAR.search(done.err)
+
+
+def test_a_worker_without_end_shows_none(fill, terminal):
+    fill("1")
+    with terminal(*(word for word in BURST if word != "--burst")) as screen:
+        screen.until("half 0")
+        screen.interrupt()
+        assert screen.end() == 0
+    assert not BAR.search(screen.output)
+
+
+def test_queues_are_watched_in_place(fill, terminal):
+    fill("1")
+    with terminal("queues", "tasks:app", "--watch", "--interval", "0.1") as screen:
+        screen.until("\nmail   1 ")
+        fill("2")
+        screen.until("\nmail   3 ")
+        screen.interrupt()
+        assert screen.end() == 130
+    assert screen.output.startswith("\x1b[?1049h\x1b[?25l\x1b[H")
+    assert screen.output.rstrip("\r\n").endswith("\x1b[?25h\x1b[?1049l")
+    frames = screen.output.split("\x1b[H")[1:]
+    lines = [line for frame in frames for line in frame.split("\x1b[K")[:-1]]
+    assert max(len(line.strip("\r\n")) for line in lines) <= COLUMNS
+
+
+def test_deleting_many_asks_and_shows_its_progress(fill, terminal):
+    fill("1200, tasks.quick")
+    with terminal("queues", "purge", "tasks:app", "mail") as screen:
+        screen.until("Delete 1,200 jobs at sqlite://")
+        screen.type("y\n")
+        assert screen.end() == 0
+    assert "500/1200" in screen.output
+    assert screen.lines[-2] == "deleted 1,200 jobs"
