@@ -1,11 +1,17 @@
 """What is drawn on a terminal, and only there: the live view, and bars of progress."""
 
+import asyncio
 import json
+import os
 import re
 import sys
 
 import pytest
 from cli.terminal import COLUMNS, Terminal
+
+from aioq.cli._draining import bar
+from aioq.cli._watch import watch
+from aioq.errors import BrokerUnavailable
 
 TASKS = """
 import asyncio
@@ -113,3 +119,49 @@ def test_deleting_many_asks_and_shows_its_progress(fill, terminal):
         assert screen.end() == 0
     assert "500/1200" in screen.output
     assert screen.lines[-2] == "deleted 1,200 jobs"
+
+
+async def test_a_view_stays_when_the_store_goes_and_goes_on_when_it_returns(capsys, monkeypatch):
+    seen = asyncio.Event()
+    answers = iter(["one", BrokerUnavailable("mars://host is gone"), "two\n" * 99])
+
+    async def read():
+        answer = next(answers, None)
+        if answer is None:
+            seen.set()
+            return await asyncio.Future()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((80, 10)))
+    view = asyncio.create_task(watch("mars://host", read, 0.001))
+    async with asyncio.timeout(20):
+        await seen.wait()
+    view.cancel()
+    await asyncio.wait([view])
+    _, *frames = capsys.readouterr().out.split("\x1b[H")
+    assert [frame.split("\x1b[K\n")[1] for frame in frames] == [
+        *("every 0.001 s, Ctrl-C ends", "OUT OF REACH: mars://host is gone"),
+        "every 0.001 s, Ctrl-C ends",
+    ]
+    assert [frame.split("\x1b[K\n")[3].split("\x1b")[0] for frame in frames] == [
+        "one",
+        "one",
+        "two",
+    ]
+    assert frames[2].count("\x1b[K") == 10
+    assert "... and 94 more" in frames[2]
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "seconds", "text"),
+    [
+        (0, 0, 0.0, "[####################] 100%  0 of 0 jobs, 0/s"),
+        (0, 4000, 1.0, "[....................]   0%  0 of 4,000 jobs, 0/s"),
+        (1000, 4000, 20.0, "[#####...............]  25%  1,000 of 4,000 jobs, 50/s, 60 s left"),
+        (5, 4, 1.0, "[####################] 100%  5 of 5 jobs, 5/s, 0 s left"),
+    ],
+)
+def test_the_bar(done, total, seconds, text):
+    assert bar(done, total, seconds) == text
