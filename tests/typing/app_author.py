@@ -28,6 +28,7 @@ async def lifespan(app: Aarq) -> AsyncGenerator[State, None]:
 app = Aarq(broker=MemoryBroker(), lifespan=lifespan)
 by_url = Aarq("postgresql://localhost/app")
 embedded = Aarq()
+named = Aarq(namespace="shop")
 
 
 @dataclass
