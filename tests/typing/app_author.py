@@ -11,6 +11,7 @@ from aioq import Aarq, Abort, Context, Job, Middleware, Retry, Snooze, TaskDef
 from aioq.backends import BaseBroker, MemoryBroker
 from aioq.errors import EnqueueManyError, JobFailed
 from aioq.middleware import Next, Order, Outcome, Returned, RunningJob, Send, Succeeded
+from aioq.testing import Jobs, offline
 
 
 class State:
@@ -201,3 +202,11 @@ async def another(job: RunningJob, call_next: Next) -> Returned:
 
 def a_task_can_be_passed_on(task: TaskDef[[int], int]) -> None:
     assert_type(task.options(delay=1), TaskDef[[int], int])
+
+
+async def a_test_of_a_program(jobs: Jobs) -> None:
+    assert_type(jobs.assert_enqueued(compute, args=[5], delay=60), Job[int])
+    assert_type(jobs.enqueued(compute), list[Job[int]])
+    assert_type(await jobs.run(), list[Job[Any]])
+    with offline(app) as own:
+        assert_type(own, Jobs)

@@ -5,8 +5,8 @@ import difflib
 import os
 import re
 import warnings
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
@@ -88,6 +88,9 @@ class Aarq:
         self.lifespan = lifespan
         self._tasks: dict[str, TaskDef[Any, Any]] = {}
         self._layers: list[Middleware] = []
+        self._chain: list[Middleware] | None = None
+        """Plugins' layers and its own, from when the app is first used."""
+        self._lent: Sequence[Middleware] = ()
         self._runtime: Runtime | None = None
         self._clients: dict[asyncio.AbstractEventLoop, _LoopClient] = {}
         self._warned: set[str] = set()
@@ -198,7 +201,7 @@ class Aarq:
         Raises:
             ConfigurationError: the app is in use already; its chain no longer changes.
         """
-        if self._runtime is not None:
+        if self._chain is not None:
             raise ConfigurationError(
                 "middleware must be added before the first enqueue and before the worker starts"
             )
@@ -248,10 +251,26 @@ class Aarq:
         if self._runtime is None:
             # what can fail comes first: plugins hear of an app once
             broker, codec = self.broker, self.codec
-            self._registry.configure(self)
-            layers = [*self._registry.middlewares(self), *self._layers]
-            self._runtime = Runtime(broker, codec, layers)
+            if self._chain is None:
+                self._registry.configure(self)
+                self._chain = [*self._registry.middlewares(self), *self._layers]
+            self._runtime = Runtime(broker, codec, [*self._lent, *self._chain])
         return self._runtime
+
+    @contextmanager
+    def lent(self, broker: BaseBroker, *layers: Middleware) -> Generator[None, None, None]:
+        """Work with another broker and these layers on top until the block is left (for
+        ``aioq.testing``); what was open before stays so, untouched."""
+        assembled = self._broker, self._runtime, self._lent
+        opened = self._clients, self._users, self._kept_open
+        self._broker, self._runtime, self._lent = broker, None, layers
+        self._clients = dict[asyncio.AbstractEventLoop, _LoopClient]()
+        self._users, self._kept_open = 0, False
+        try:
+            yield
+        finally:
+            self._broker, self._runtime, self._lent = assembled
+            self._clients, self._users, self._kept_open = opened
 
     async def open(self) -> None:
         """Connect the broker; the first enqueue does it by itself.

@@ -68,6 +68,17 @@ class Signature:
         except TypeError as exc:
             raise InvalidArguments(f"{self._task}: {exc}; it takes {self._signature}") from None
 
+    def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """What each parameter gets in this call, defaults included.
+
+        Raises:
+            InvalidArguments: the function cannot be called like this.
+        """
+        self.bind(args, kwargs)
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return dict(bound.arguments)
+
     def pack(self, args: tuple[Any, ...], kwargs: dict[str, Any], codec: Codec) -> bytes:
         """The arguments as bytes that are known to come back as they are.
 
