@@ -56,10 +56,13 @@ def project(pytester: pytest.Pytester) -> pytest.Pytester:
 def test_the_test_of_the_page_passes_in_a_tenth_of_a_second(project: pytest.Pytester):
     assert len(FILES["test_shop.py"].splitlines()) <= 20
     project.makepyfile(test_shop=FILES["test_shop.py"])
-    run = project.inline_run("-p", "no:asyncio", "-k", "asyncio")
-    run.assertoutcome(passed=1)
-    (call,) = [r for r in run.getreports("pytest_runtest_logreport") if r.when == "call"]
-    assert call.duration < 0.1
+    durations: list[float] = []
+    for _ in range(3):  # the machine may be busy with something else
+        run = project.inline_run("-p", "no:asyncio", "-k", "asyncio")
+        run.assertoutcome(passed=1)
+        reports = run.getreports("pytest_runtest_logreport")
+        durations += [report.duration for report in reports if report.when == "call"]
+    assert min(durations) < 0.1
 
 
 def test_it_goes_with_every_way_to_write_a_test(project: pytest.Pytester):

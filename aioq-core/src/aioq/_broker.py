@@ -105,6 +105,9 @@ class BaseBroker(ABC):
     async def open(self) -> None:
         """Connect and check version and settings. Calling it on an open broker does nothing.
 
+        A broker may be used from several event loops, each of which opens it and closes it; and in
+        a child of a fork, which opens it anew and leaves the parent's connections alone.
+
         Raises:
             BrokerUnavailable: the store is out of reach.
             ConfigurationError: it cannot be used as it is; the message says what to do.
@@ -112,7 +115,8 @@ class BaseBroker(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Let go of all connections. Calling it on a closed broker does nothing."""
+        """Let go of the connections of this event loop, and of those that all share when it is the
+        last one. Calling it on a closed broker does nothing."""
 
     @abstractmethod
     async def enqueue(

@@ -1,5 +1,6 @@
 """``SQLiteBroker``: the contract of every broker on one database file."""
 
+import asyncio
 import math
 import os
 import time
@@ -54,7 +55,8 @@ class SQLiteBroker(BaseBroker):
 
     An answer is given after the commit, so what was answered survives the death of the process,
     and with ``synchronous="FULL"`` also a power cut. One thread of each process writes and one
-    reads; the event loop waits for neither. Runs on asyncio, also on several loops at once.
+    reads; the event loop waits for neither. Runs on asyncio, also on several loops at once; the
+    last of them to close it closes the file.
 
     Args:
         url: ``sqlite:///relative.db``, ``sqlite:////absolute/path.db`` or a path. The directory
@@ -96,6 +98,7 @@ class SQLiteBroker(BaseBroker):
         self._keep_ms = int(keep_finished * 1000)
         self._clock = clock or _host_clock
         self._engine: Engine | None = None
+        self._open_in: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
     @property
     def url(self) -> str:
@@ -109,6 +112,7 @@ class SQLiteBroker(BaseBroker):
             engine.keep_in_child()
             engine = None
         if engine is None:
+            self._open_in.clear()
             engine = self._engine = Engine(self._path, self._synchronous, self._clock)
             # A broker that is dropped without `close` leaves no thread behind.
             self._finalizer = weakref.finalize(self, engine.stop)
@@ -120,8 +124,12 @@ class SQLiteBroker(BaseBroker):
                 self._engine = None
             self._finalizer()
             raise
+        self._open_in.add(asyncio.get_running_loop())
 
     async def close(self) -> None:
+        self._open_in.discard(asyncio.get_running_loop())
+        if any(not loop.is_closed() for loop in self._open_in):
+            return
         engine, self._engine = self._engine, None
         if engine is None:
             return

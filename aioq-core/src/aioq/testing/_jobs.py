@@ -1,6 +1,5 @@
 """``offline`` and ``Jobs``: an app under test, with its jobs in memory and its time at hand."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import Any, TypeVar, overload
 
 import anyio
 
+from aioq import _loop
 from aioq._app import Aarq
 from aioq._clock import from_ms
 from aioq._job import Job
@@ -256,14 +256,12 @@ class Jobs:
 
 
 def _in_a_loop(work: Callable[[], Awaitable[list[Job[Any]]]], name: str) -> list[Job[Any]]:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return anyio.run(work)
-    raise ConfigurationError(
-        f"{name}_sync() would block the event loop that runs in this thread: use "
-        f"'await jobs.{name}()'"
-    )
+    if _loop.is_running():
+        raise ConfigurationError(
+            f"{name}_sync() would block the event loop that runs in this thread: use "
+            f"'await jobs.{name}()'"
+        )
+    return anyio.run(work)
 
 
 def _milliseconds(duration: float | timedelta) -> int:

@@ -13,6 +13,7 @@ from uuid import uuid4
 import anyio
 
 from aioq._clock import monotonic
+from aioq._connections import IN_A_WORKER
 from aioq._log import get_logger
 from aioq._records import WorkerInfo
 from aioq.worker._attempts import Attempt, Attempts, Cause
@@ -95,7 +96,9 @@ class Worker:
         """
         with stop_on_signals(self.stop) if signals else nullcontext():
             # an empty context: nothing of the caller's (a trace span) is inherited by every job
-            task = asyncio.get_running_loop().create_task(self._run(), context=Context())
+            context = Context()
+            context.run(IN_A_WORKER.set, True)
+            task = asyncio.get_running_loop().create_task(self._run(), context=context)
             try:
                 await asyncio.shield(task)
             except asyncio.CancelledError:
@@ -120,7 +123,7 @@ class Worker:
         for task in self.app.tasks.values():
             task.signature.check()
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self.app)
+            await stack.enter_async_context(self.app.connections.working())
             self._running = run = _Run(self)
             stack.callback(run.close)
             for layer in runtime.layers:
