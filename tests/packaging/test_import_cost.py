@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-DRIVERS = {"asyncpg", "opentelemetry", "redis", "sqlite3"}
+DRIVERS = {"asyncpg", "opentelemetry", "pydantic", "redis", "sqlite3"}
 TEST_TOOLS = {"hypothesis", "pytest"}
 
 
