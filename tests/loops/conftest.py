@@ -22,8 +22,7 @@ async def task(ctx, n: int) -> int:
     return n
 
 async def known(*jobs):
-    found = await asyncio.gather(*(task.get_job(job.id) for job in jobs))
-    return [job.status for job in found]
+    return [(await task.get_job(job.id)).status for job in jobs]
 """
 
 
@@ -40,12 +39,17 @@ def redis_url(
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def store(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a store."""
-    if request.param == "redis":
+    if kind == "redis":
         url: str = request.getfixturevalue("redis_url")
         return url
-    return {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path / 'jobs.db'}"}[request.param]
+    return {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path / 'jobs.db'}"}[kind]
 
 
 @pytest.fixture

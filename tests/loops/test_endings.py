@@ -6,6 +6,8 @@ One process shows many things, because starting it takes longer than all of them
 from collections.abc import Callable
 from typing import TypeAlias
 
+import pytest
+
 Run: TypeAlias = Callable[[str], list[str]]
 
 
@@ -100,3 +102,61 @@ asyncio.run(main())
         "a child made in a loop ended with 3",
         "the parent: pending",
     ]
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_trio_beside_asyncio(run: Run):
+    assert run("""
+import structlog, trio
+from aioq import Worker
+from aioq.worker import WorkerOptions
+
+structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+elsewhere = task.enqueue_sync(1)
+
+async def bare():
+    job = await task.enqueue(2)
+    print("bare:", *await known(job, elsewhere))
+
+async def work():
+    worker = Worker(app)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(worker.run)
+        job = await trio.to_thread.run_sync(task.enqueue_sync, 3)
+        print("worked:", await job.wait(10), await elsewhere.wait(10))
+        worker.stop()
+
+trio.run(bare)
+asyncio.run(bare())
+trio.run(work)
+asyncio.run(app.close())
+print("threads afterwards:", sum(t.name.startswith("aioq-sqlite") for t in threading.enumerate()))
+""") == [
+        "bare: pending pending",
+        "bare: pending pending",
+        "worked: 3 1",
+        "threads afterwards: 0",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["redis"])
+def test_a_broker_that_needs_asyncio_says_so_on_trio(run: Run):
+    assert (
+        run("""
+import trio
+
+async def refused(opening):
+    try:
+        await opening()
+    except ConfigurationError as exc:
+        print(exc)
+
+trio.run(refused, app.open)
+trio.run(refused, app.broker.__aenter__)
+""")
+        == [
+            "RedisBroker needs asyncio and was opened on trio, where MemoryBroker and SQLiteBroker "
+            "work: start the program with asyncio.run"
+        ]
+        * 2
+    )

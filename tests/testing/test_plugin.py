@@ -27,7 +27,6 @@ async def check(aioq_jobs):
     assert time.perf_counter() - began < 1
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_by_anyio(aioq_jobs):
     await check(aioq_jobs)
 
@@ -58,18 +57,18 @@ def test_the_test_of_the_page_passes_in_a_tenth_of_a_second(project: pytest.Pyte
     project.makepyfile(test_shop=FILES["test_shop.py"])
     durations: list[float] = []
     for _ in range(3):  # the machine may be busy with something else
-        run = project.inline_run("-p", "no:asyncio", "-k", "asyncio")
-        run.assertoutcome(passed=1)
+        run = project.inline_run("-p", "no:asyncio")
+        run.assertoutcome(passed=2)  # on asyncio and on trio
         reports = run.getreports("pytest_runtest_logreport")
         durations += [report.duration for report in reports if report.when == "call"]
-    assert min(durations) < 0.1
+    assert sorted(durations)[1] < 0.1
 
 
 def test_it_goes_with_every_way_to_write_a_test(project: pytest.Pytester):
     project.makepyfile(test_ways=IN_EVERY_WAY)
     settings = "asyncio_default_fixture_loop_scope=function"
     done = project.run(sys.executable, "-X", "dev", "-W", "error", "-m", "pytest", "-o", settings)
-    done.assert_outcomes(passed=4)
+    done.assert_outcomes(passed=5)
 
 
 def test_an_app_that_nobody_named(pytester: pytest.Pytester):

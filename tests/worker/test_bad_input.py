@@ -15,6 +15,8 @@ from aioq._wire import encode_policy as pack
 from aioq.errors import SerializationError
 from aioq.plugins import NewJob, Serializer
 
+pytestmark = pytest.mark.both_loops
+
 Ctx = Context[Any]
 
 ARGUMENTS = encode_body("application/json", b"[[],{}]", {})

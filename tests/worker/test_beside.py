@@ -8,6 +8,8 @@ from worker.harness import ended, until, working
 
 from aioq import Aarq, Context, TaskDef
 
+pytestmark = pytest.mark.both_loops
+
 
 @pytest.fixture
 def task(app: Aarq) -> TaskDef[[int], int]:

@@ -6,6 +6,7 @@ serialisation, batching, middleware and retries live in the core. What must hold
 docs/brokers.md and proved by ``aioq.testing.conformance``.
 """
 
+import asyncio
 import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ import anyio
 
 from aioq._codec import Codec
 from aioq._job import Job
+from aioq._loop import current_loop
 from aioq._records import (
     FINISHED,
     STATUSES,
@@ -39,9 +41,9 @@ from aioq._records import (
     WorkerInfo,
 )
 from aioq._wire import Body
-from aioq.errors import InvalidOption, JobNotFound, NotSupported
+from aioq.errors import ConfigurationError, InvalidOption, JobNotFound, NotSupported
 
-__all__ = ["BaseBroker", "LeaseClient"]
+__all__ = ["BaseBroker", "LeaseClient", "check_loop"]
 
 Self = TypeVar("Self", bound="BaseBroker")
 
@@ -288,6 +290,7 @@ class BaseBroker(ABC):
         self._codec = codec
 
     async def __aenter__(self: Self) -> Self:
+        check_loop(self)
         await self.open()
         return self
 
@@ -420,6 +423,20 @@ class BaseBroker(ABC):
 
     def _to_job(self, info: JobInfo) -> Job[Any]:
         return Job.from_info(info, reader=PlainReader(self._codec), store=self)
+
+
+def check_loop(broker: BaseBroker) -> None:
+    """Called before a broker is opened.
+
+    Raises:
+        ConfigurationError: it is called on trio, and this broker needs asyncio.
+    """
+    loop = current_loop()
+    if not broker.capabilities.trio and not isinstance(loop, asyncio.AbstractEventLoop):
+        raise ConfigurationError(
+            f"{type(broker).__name__} needs asyncio and was opened on trio, where MemoryBroker "
+            f"and SQLiteBroker work: start the program with asyncio.run"
+        )
 
 
 class JobPage(list[Job[Any]]):

@@ -9,6 +9,7 @@ from typing import Final
 import anyio
 
 from aioq import _loop
+from aioq._broker import check_loop
 from aioq._records import CancelAnswer, JobInfo
 from aioq._runtime import Client, Runtime
 
@@ -53,7 +54,7 @@ class Connections:
             # closing them, or letting them go, would disturb the parent
             _inherited.append(self._uses)
             self._uses, self._pid = {}, os.getpid()
-        loop = _loop.current()
+        loop = _loop.current_loop()
         use = self._uses.get(loop)
         if use is None:
             for other in [other for other in list(self._uses) if _loop.has_ended(other)]:
@@ -78,6 +79,7 @@ class Connections:
     async def _open(self, use: _Use) -> None:
         async with use.lock:
             if use.keeper is None:
+                check_loop(self._broker)
                 await self._broker.open()
                 keeper = self._keep(use)
                 await anext(keeper)
@@ -86,10 +88,13 @@ class Connections:
     async def _keep(self, use: _Use) -> AsyncGenerator[None, None]:
         """Closes the broker when it is closed itself, which event loops do at their end with every
         generator that was not exhausted."""
+        loop = _loop.current_loop()
         try:
             yield
         finally:
             use.keeper = None
+            if not use.lock.locked():  # not ``_close``: the loop ends
+                self._uses.pop(loop, None)
             with anyio.CancelScope(shield=True):
                 await self._broker.close()
 

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 if TYPE_CHECKING:
     from trio.lowlevel import TrioToken
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 else:
     Loop = Any
 
-__all__ = ["Loop", "call_soon", "current", "has_ended", "is_running"]
+__all__ = ["Loop", "call_soon", "current_loop", "has_ended", "is_running", "unwinds"]
 
 
-def current() -> Loop:
+def current_loop() -> Loop:
     """The loop that runs in this thread.
 
     Raises:
@@ -34,7 +34,7 @@ def current() -> Loop:
 def is_running() -> bool:
     """Whether a loop runs in this thread, which waiting would block."""
     try:
-        current()
+        current_loop()
     except RuntimeError:
         return False
     return True
@@ -55,3 +55,14 @@ def call_soon(loop: Loop, function: Callable[..., Any], *args: Any) -> None:
     except RuntimeError:
         # closed, and all who waited in it are gone; trio's RunFinishedError is one as well
         return
+
+
+def unwinds(error: BaseException) -> bool:
+    """Whether trio is on its way to a cancelled scope with this: it must not be stopped."""
+    if "trio" not in sys.modules:
+        return False
+    from trio import Cancelled
+
+    if isinstance(error, BaseExceptionGroup):
+        return cast("BaseExceptionGroup[BaseException]", error).subgroup(Cancelled) is not None
+    return isinstance(error, Cancelled)

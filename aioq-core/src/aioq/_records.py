@@ -255,6 +255,8 @@ class Capabilities(NamedTuple):
     delete: bool = True
     pause: bool = True
     registry: bool = True
+    trio: bool = False
+    """It runs on trio as well as on asyncio."""
     max_batch: int = MAX_BATCH
     """Items per claim, settle and look-up."""
     max_enqueue: int = MAX_BATCH

@@ -20,6 +20,7 @@ from aioq.plugins import (
     Hint,
     JobInfo,
     LeaseClient,
+    Loop,
     NewJob,
     Page,
     QueueStats,
@@ -29,11 +30,12 @@ from aioq.plugins import (
     Token,
     Upkeep,
     WorkerInfo,
+    current_loop,
 )
 from aioq_sqlite import _look as look
 from aioq_sqlite import _manage as manage
 from aioq_sqlite import _upkeep as keeping
-from aioq_sqlite._calls import AsyncCall, Call, ThreadCall
+from aioq_sqlite._calls import Call, ThreadCall, awaited
 from aioq_sqlite._claim import claim
 from aioq_sqlite._engine import PATIENCE, Engine
 from aioq_sqlite._enqueue import enqueue
@@ -55,8 +57,8 @@ class SQLiteBroker(BaseBroker):
 
     An answer is given after the commit, so what was answered survives the death of the process,
     and with ``synchronous="FULL"`` also a power cut. One thread of each process writes and one
-    reads; the event loop waits for neither. Runs on asyncio, also on several loops at once; the
-    last of them to close it closes the file.
+    reads; the event loop waits for neither. Runs on asyncio and on trio, also on several loops at
+    once; the last of them to close it closes the file.
 
     Args:
         url: ``sqlite:///relative.db``, ``sqlite:////absolute/path.db`` or a path. The directory
@@ -74,7 +76,7 @@ class SQLiteBroker(BaseBroker):
         InvalidOption: an option is out of range.
     """
 
-    capabilities = Capabilities(server_time=False, max_enqueue=100_000)
+    capabilities = Capabilities(server_time=False, trio=True, max_enqueue=100_000)
 
     def __init__(
         self,
@@ -98,7 +100,7 @@ class SQLiteBroker(BaseBroker):
         self._keep_ms = int(keep_finished * 1000)
         self._clock = clock or _host_clock
         self._engine: Engine | None = None
-        self._open_in: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+        self._open_in: weakref.WeakSet[Loop] = weakref.WeakSet()
 
     @property
     def url(self) -> str:
@@ -124,11 +126,11 @@ class SQLiteBroker(BaseBroker):
                 self._engine = None
             self._finalizer()
             raise
-        self._open_in.add(asyncio.get_running_loop())
+        self._open_in.add(current_loop())
 
     async def close(self) -> None:
-        self._open_in.discard(asyncio.get_running_loop())
-        if any(not loop.is_closed() for loop in self._open_in):
+        self._open_in.discard(current_loop())
+        if not all(map(_is_over, self._open_in)):
             return
         engine, self._engine = self._engine, None
         if engine is None:
@@ -151,13 +153,13 @@ class SQLiteBroker(BaseBroker):
         self, operation: Callable[[Tx], T], undo: Callable[[T], None] | None = None
     ) -> T:
         writer = self._opened().writer
-        call = AsyncCall(operation)
+        call = awaited(operation)
         writer.put(call)
         return cast("T", await call.outcome(PATIENCE, undo))
 
     async def _read(self, operation: Callable[[Tx], T]) -> T:
         reader = self._opened().reader
-        call = AsyncCall(operation)
+        call = awaited(operation)
         reader.put(call)
         return cast("T", await call.result(PATIENCE))
 
@@ -239,7 +241,7 @@ class SQLiteBroker(BaseBroker):
         if raw is None:
             return None
         reader = self._opened().reader
-        watch = Watch(raw)
+        watch = awaited(Watch(raw))
         reader.put(watch)
         return cast("JobInfo | None", await watch.result())
 
@@ -289,6 +291,10 @@ class _SQLiteLeaseClient(LeaseClient):
 
     def close(self) -> None:
         """Nothing to free: the connection is the broker's."""
+
+
+def _is_over(loop: Loop) -> bool:
+    return isinstance(loop, asyncio.AbstractEventLoop) and loop.is_closed()
 
 
 def _host_clock() -> int:

@@ -7,7 +7,7 @@ import anyio
 
 from aioq._broker import BaseBroker, LeaseClient
 from aioq._clock import wall_ms
-from aioq._loop import call_soon, current
+from aioq._loop import call_soon, current_loop
 from aioq._memory._store import Store
 from aioq._records import (
     FINISHED,
@@ -51,7 +51,7 @@ class MemoryBroker(BaseBroker):
     """
 
     capabilities = Capabilities(
-        durable=False, multi_process=False, server_time=False, max_enqueue=1_000_000
+        durable=False, multi_process=False, server_time=False, trio=True, max_enqueue=1_000_000
     )
 
     def __init__(
@@ -239,7 +239,7 @@ class _Waiter:
     """Somebody who waits in an event loop, woken from any thread."""
 
     def __init__(self) -> None:
-        self._loop = current()
+        self._loop = current_loop()
         self._event = anyio.Event()
 
     async def wait(self) -> None:
@@ -248,7 +248,7 @@ class _Waiter:
         self._event = anyio.Event()
 
     def wake(self) -> None:
-        if self._loop is current():
+        if self._loop is current_loop():
             self._event.set()
         else:
             call_soon(self._loop, self._wake)
@@ -267,7 +267,7 @@ class _Listener(_Waiter):
         self._pending: dict[Hint, None] = {}
 
     def tell(self, hint: Hint) -> None:
-        if self._loop is current():
+        if self._loop is current_loop():
             self._hear(hint)
         else:
             call_soon(self._loop, self._hear, hint)
