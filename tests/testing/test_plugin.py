@@ -67,7 +67,7 @@ def test_the_test_of_the_page_passes_in_a_tenth_of_a_second(project: pytest.Pyte
 def test_it_goes_with_every_way_to_write_a_test(project: pytest.Pytester):
     project.makepyfile(test_ways=IN_EVERY_WAY)
     settings = "asyncio_default_fixture_loop_scope=function"
-    done = project.run(sys.executable, "-X", "dev", "-W", "error", "-m", "pytest", "-o", settings)
+    done = project.run(sys.executable, "-W", "error", "-m", "pytest", "-o", settings)
     done.assert_outcomes(passed=5)
 
 

@@ -41,8 +41,15 @@ def app(broker: FaultyBroker, log: Log) -> Aarq:
     return Aarq(broker, plugins=False)
 
 
+@pytest.fixture(scope="session")
+def imported() -> None:
+    """What lives as long as the process is not looked at by every test's garbage collection."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
-def unheard(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+def unheard(imported: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
     """What an event loop would only print ("Task exception was never retrieved") fails the test."""
     told: list[dict[str, Any]] = []
     monkeypatch.setattr(
