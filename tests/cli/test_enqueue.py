@@ -41,6 +41,32 @@ def test_arguments_become_what_the_annotations_say(run):
     assert seen() == [(datetime(2030, 1, 31, 9, tzinfo=UTC), module.Point(1, 2))]
 
 
+MODELS = """
+from pydantic import BaseModel
+
+
+class Invoice(BaseModel):
+    number: int
+
+
+@app.task(save_result=True)
+async def bill(ctx, invoice: Invoice) -> list[Invoice]:
+    return [invoice]
+"""
+
+
+def test_models_are_read_and_shown_as_json(run, project):
+    with (project / "tasks.py").open("a") as file:
+        file.write(MODELS)
+    job_id = run("enqueue", "tasks:app", "bill", '{"number": 7}').out.strip()
+    work(run)
+    shown = json.loads(run("jobs", "show", "tasks:app", job_id, "--json").out)
+    assert shown["result"] == [{"number": 7}]
+    refused = run("enqueue", "tasks:app", "bill", '{"number": "seven"}')
+    assert refused.code != 0
+    assert "argument 'invoice' does not fit its annotation: number: Input should be" in refused.err
+
+
 def test_a_negative_number_goes_behind_two_dashes(run):
     assert run("enqueue", "tasks:app", "compute", "--", "-5").code == 0
     done = run("enqueue", "tasks:app", "compute", "-5")

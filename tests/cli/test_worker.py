@@ -47,10 +47,10 @@ def stuck(ctx) -> None:
 
 @app.task
 async def patient(ctx) -> None:
-    import asyncio
+    import anyio
 
     print("running now", file=sys.stderr, flush=True)
-    await asyncio.sleep(0.2)
+    await anyio.sleep(0.2)
 """
 
 
@@ -226,6 +226,22 @@ def test_a_signal_is_a_graceful_stop(busy, start, number):
         rest = process.stderr.read()
         assert process.wait(30) == 0
     assert [line["event"] for line in lines(rest)][:2] == ["worker.stopping", "job.completed"]
+
+
+def test_on_trio(busy, start):
+    busy("patient")
+    with start("running now", "-v", "--loop", "trio") as process:
+        process.terminate()
+        rest = process.stderr.read()
+        assert process.wait(30) == 0
+    assert [line["event"] for line in lines(rest)][:2] == ["worker.stopping", "job.completed"]
+
+
+def test_trio_that_is_not_there(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "trio", None)
+    done = run("worker", "tasks:app", "--burst", "--loop", "trio")
+    assert done.code != 0
+    assert done.err.splitlines()[-1].endswith("--loop trio needs trio: pip install trio")
 
 
 def test_a_second_signal_leaves_at_once(busy, start):

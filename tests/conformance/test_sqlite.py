@@ -64,6 +64,14 @@ class TestSQLiteWithMoreCrashes(OnOneFile, QuarantineCases):
     max_crashes = 5
 
 
+class TestSQLiteOnTrio(OnOneFile, BrokerSuite):
+    rounds = 10
+
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        return "trio"
+
+
 class TestSQLiteModel(ModelSuite):
     @pytest.fixture
     def open_broker(self) -> OpenBroker:

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-DRIVERS = {"asyncpg", "opentelemetry", "redis", "sqlite3"}
+DRIVERS = {"asyncpg", "opentelemetry", "pydantic", "redis", "sqlite3"}
 TEST_TOOLS = {"hypothesis", "pytest"}
 
 
@@ -22,8 +22,13 @@ def test_importing_aioq_loads_neither_driver_nor_test_tool(plugins):
 
 
 def test_importing_the_public_doors_loads_no_driver():
-    doors = "aioq.backends, aioq.errors, aioq.middleware, aioq.plugins"
+    doors = "aioq.backends, aioq.errors, aioq.middleware, aioq.plugins, aioq.testing"
     assert not loaded_by(f"import {doors}") & (DRIVERS | TEST_TOOLS)
+
+
+def test_the_pytest_plugin_costs_nothing_until_a_fixture_is_asked_for():
+    loaded = loaded_by("import pytest_aioq")
+    assert not loaded & {"aioq", "anyio", "hypothesis", "msgspec", "structlog"}
 
 
 def test_announcing_a_plugin_loads_no_driver(plugins):

@@ -7,10 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 from uuid import UUID
 
+from pydantic import BaseModel
+
 from aioq import Aarq, Abort, Context, Job, Middleware, Retry, Snooze, TaskDef
 from aioq.backends import BaseBroker, MemoryBroker
 from aioq.errors import EnqueueManyError, JobFailed
 from aioq.middleware import Next, Order, Outcome, Returned, RunningJob, Send, Succeeded
+from aioq.testing import Jobs, offline
 
 
 class State:
@@ -202,3 +205,27 @@ async def another(job: RunningJob, call_next: Next) -> Returned:
 
 def a_task_can_be_passed_on(task: TaskDef[[int], int]) -> None:
     assert_type(task.options(delay=1), TaskDef[[int], int])
+
+
+class Invoice(BaseModel):
+    number: int
+
+
+@app.task(save_result=True)
+async def bill(ctx: Context, invoice: Invoice, others: list[Invoice]) -> Invoice:
+    return invoice
+
+
+async def models_are_arguments_and_results() -> None:
+    job = await bill.enqueue(Invoice(number=1), [])
+    assert_type(job, Job[Invoice])
+    assert_type(await job.wait(), Invoice)
+    assert_type(job.result, Invoice | None)
+
+
+async def a_test_of_a_program(jobs: Jobs) -> None:
+    assert_type(jobs.assert_enqueued(compute, args=[5], delay=60), Job[int])
+    assert_type(jobs.enqueued(compute), list[Job[int]])
+    assert_type(await jobs.run(), list[Job[Any]])
+    with offline(app) as own:
+        assert_type(own, Jobs)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from pydantic import BaseModel
+
 from aioq import Aarq, Context, Job, Middleware
 from aioq.backends import BaseBroker, MemoryBroker
 from aioq.middleware import Next, Returned, RunningJob, Send
@@ -15,7 +17,22 @@ class State:
     pool: str = "pool"
 
 
+class Invoice(BaseModel):
+    number: int
+
+
 app = Aarq(MemoryBroker())
+
+
+@app.task(save_result=True)
+async def bill(ctx: Context, invoice: Invoice) -> list[Invoice]:
+    return [invoice]
+
+
+async def models() -> None:
+    await bill.enqueue({"number": 1})  # E: arg-type
+    job = await bill.enqueue(Invoice(number=1))
+    one: Invoice = await job.wait()  # E: assignment
 
 
 @app.task(save_result=True)

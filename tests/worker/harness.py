@@ -1,14 +1,15 @@
 """A memory broker that can be made to fail, a readable log, and a worker beside the test."""
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
+from contextvars import copy_context
 from typing import Any
 
 import anyio
+import pytest
 
-from aioq import Aarq, Job, Worker
+from aioq import Aarq, Job, Worker, _background
 from aioq.backends import MemoryBroker
 from aioq.plugins import (
     Added,
@@ -29,6 +30,9 @@ OTHER = "00000000-0000-4000-8000-00000000000f"
 """The id of a worker that the test plays itself."""
 
 PATIENCE = 10.0
+
+on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"])
+"""In a module for both loops: only this one has what the test is about."""
 
 
 class Log:
@@ -112,9 +116,10 @@ class FaultyBroker(MemoryBroker):
 
     async def hints(self, worker: WorkerInfo, free: Callable[[], int]) -> AsyncIterator[Hint]:
         await self._pass("hints")
-        async for hint in super().hints(worker, free):
-            self.check("hint")
-            yield hint
+        async with aclosing(super().hints(worker, free)) as hints:  # type: ignore[type-var]
+            async for hint in hints:
+                self.check("hint")
+                yield hint
 
     def for_lease_thread(self) -> LeaseClient:
         self.check("for_lease_thread")
@@ -153,12 +158,13 @@ class _LeaseClient(LeaseClient):
 async def working(app: Aarq, **options: Any) -> AsyncIterator[Worker]:
     """A worker that runs beside the test and is stopped at its end."""
     worker = Worker(app, WorkerOptions(**{"shutdown_timeout": 0.3, **options}))
-    running = asyncio.create_task(worker.run())
+    running = _background.spawn(worker.run(), copy_context())
     try:
         yield worker
     finally:
         worker.stop()
-        await asyncio.wait_for(running, PATIENCE)
+        with anyio.fail_after(PATIENCE):
+            await _background.join(running)
 
 
 async def drain(app: Aarq, **options: Any) -> None:

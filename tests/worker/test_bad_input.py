@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from pydantic import BaseModel, SecretStr, field_validator
 from worker.harness import OTHER, FaultyBroker, Log, drain, ended, until, working
 
 from aioq import Aarq, Context
@@ -13,6 +14,8 @@ from aioq._wire import MAJOR, Body, Note, Policy, decode_note, encode_body, enco
 from aioq._wire import encode_policy as pack
 from aioq.errors import SerializationError
 from aioq.plugins import NewJob, Serializer
+
+pytestmark = pytest.mark.both_loops
 
 Ctx = Context[Any]
 
@@ -201,6 +204,64 @@ async def test_an_argument_whose_own_code_breaks_fails(
         await until(lambda: good in runs)
         await until(lambda: broker._store._rows[bad].place == "done", within=2)
     assert (await status_of(broker, bad))[0] == "failed"
+
+
+class Invoice(BaseModel):
+    number: int
+    secret: SecretStr | None = None
+
+    @field_validator("number")
+    @classmethod
+    def check(cls, number: int) -> int:
+        if number < 0:
+            raise KeyError("an error pydantic lets through")
+        return number
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (b'[[{"number":"hush"}],{}]', "number: Input should be a valid integer, unable to parse "),
+        (b'[[{}],{"others":[{"number":1},{"secret":2}]}]', "number: Field required"),
+        (
+            b'[[{"number":1}],{"others":[{"secret":[]}]}]',
+            "'others' does not fit its annotation: 0.",
+        ),
+        (b'[[{"number":-1}],{}]', "KeyError: 'an error pydantic lets through'"),
+        (b"[[5],{}]", "Input should be an object"),
+    ],
+)
+async def test_models_that_do_not_fit_any_more_fail_and_show_no_values(
+    app: Aarq, broker: FaultyBroker, runs: list[str], log: Log, arguments: bytes, error: str
+) -> None:
+    @app.task(name="bill", retries=3)
+    async def bill(ctx: Ctx, invoice: Invoice, others: list[Invoice] = []) -> None:  # noqa: B006
+        pytest.fail("ran")
+
+    bad = await put(broker, task="bill", body=encode_body("application/json", arguments, {}))
+    good = await put(broker)
+    async with working(app):
+        await until(lambda: good in runs)
+        await until(lambda: broker._store._rows[bad].place == "done", within=2)
+    status, said = await status_of(broker, bad)
+    assert status == "failed"
+    assert error in (said or "")
+    assert "hush" not in str(log.lines)
+
+
+async def test_a_model_that_changed_since_is_read_by_its_defaults(
+    app: Aarq, broker: FaultyBroker, log: Log
+) -> None:
+    @app.task(name="bill", save_result=True)
+    async def bill(ctx: Ctx, invoice: Invoice) -> Invoice:
+        return invoice
+
+    older = encode_body("application/json", b'[[{"number":7,"gone":true}],{}]', {})
+    job_id = await put(broker, task="bill", body=older, policy=pack(Policy(save_result=True)))
+    await drain(app)
+    job = await bill.get_job(job_id)
+    assert job is not None
+    assert job.result == Invoice(number=7)
 
 
 class Sly:

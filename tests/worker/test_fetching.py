@@ -10,6 +10,8 @@ from worker.harness import FaultyBroker
 from aioq import Aarq, Context, Worker, WorkerOptions
 from aioq.plugins import Claimed
 
+pytestmark = pytest.mark.both_loops
+
 
 async def test_a_job_that_ends_while_a_claim_is_on_the_wire_ends_the_rest_after_it(
     app: Aarq, broker: FaultyBroker, monkeypatch: pytest.MonkeyPatch

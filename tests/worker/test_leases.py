@@ -1,18 +1,19 @@
 """Leases: a job is run by one worker at a time, and by another one when that is silent."""
 
-import asyncio
 import threading
 import time
 from typing import Any
 
 import anyio
 import pytest
-from worker.harness import OTHER, FaultyBroker, Log, ended, until, working
+from worker.harness import OTHER, FaultyBroker, Log, ended, on_asyncio, until, working
 
 from aioq import Aarq, Context, Middleware
 from aioq.errors import BrokerUnavailable
 from aioq.middleware import RunningJob
 from aioq.plugins import Settlement
+
+pytestmark = pytest.mark.both_loops
 
 Ctx = Context[Any]
 
@@ -25,6 +26,7 @@ class Told(Middleware):
         self.outcomes.append(type(outcome).__name__)
 
 
+@on_asyncio
 async def test_a_long_job_keeps_its_lease(app: Aarq, broker: FaultyBroker) -> None:
     runs = 0
 
@@ -39,6 +41,7 @@ async def test_a_long_job_keeps_its_lease(app: Aarq, broker: FaultyBroker) -> No
     assert (job.status, job.crashes, runs) == ("completed", 0, 1)
 
 
+@on_asyncio
 async def test_a_job_that_blocks_the_loop_is_not_run_twice_and_is_named(
     app: Aarq, broker: FaultyBroker, log: Log
 ) -> None:
@@ -70,6 +73,7 @@ async def test_a_job_that_blocks_the_loop_is_not_run_twice_and_is_named(
     assert "time.sleep(1.6)" in line["stack"]
 
 
+@on_asyncio
 async def test_neighbours_of_a_blocker_move_to_another_worker(
     app: Aarq, broker: FaultyBroker, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +175,7 @@ async def test_a_late_outcome_is_refused_and_reported(
     assert told.outcomes == []
 
 
+@on_asyncio
 async def test_a_loop_blocked_for_good_loses_its_leases(
     app: Aarq, broker: FaultyBroker, log: Log
 ) -> None:
@@ -256,7 +261,8 @@ async def test_a_job_regained_while_it_is_being_stopped_is_given_back(
             await anyio.sleep_forever()
         finally:
             unwinding.set()
-            await go.wait()
+            with anyio.CancelScope(shield=True):
+                await go.wait()
 
     job = await long.enqueue()
     async with working(app, lease=0.3):
@@ -400,7 +406,7 @@ async def test_a_success_that_beats_the_cancel_stays(app: Aarq) -> None:
         running.set()
         try:
             await anyio.sleep_forever()
-        except asyncio.CancelledError:
+        except anyio.get_cancelled_exc_class():
             return
 
     job = await stubborn.enqueue()
@@ -440,6 +446,7 @@ async def test_quarantined_jobs_run_one_at_a_time(app: Aarq, broker: FaultyBroke
     assert {True, False} == set(broker.quarantined_asked)
 
 
+@on_asyncio
 async def test_the_lease_thread_survives_a_store_that_fails_it(
     app: Aarq, broker: FaultyBroker, log: Log
 ) -> None:

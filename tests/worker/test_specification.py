@@ -14,6 +14,8 @@ from worker.harness import FaultyBroker, Log, drain, ended, until, working
 from aioq import Aarq, Context, Job, Middleware, Worker
 from aioq.middleware import Next, Order, Returned, RunningJob
 
+pytestmark = pytest.mark.both_loops
+
 Ctx = Context[Any]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from worker.harness import PATIENCE, FaultyBroker, Log, drain, until, working
+from worker.harness import PATIENCE, FaultyBroker, Log, drain, on_asyncio, until, working
 
 from aioq import Aarq, Context, Middleware, Worker
 from aioq._wire import Note, decode_note, encode_note
@@ -17,6 +17,8 @@ from aioq.backends import MemoryBroker
 from aioq.errors import BrokerUnavailable
 from aioq.middleware import RunningJob
 from aioq.worker import WorkerOptions
+
+pytestmark = pytest.mark.both_loops
 
 Ctx = Context[Any]
 
@@ -111,6 +113,7 @@ async def test_a_plain_function_does_not_hold_the_stop(app: Aarq, broker: Faulty
     await until(lambda: worker.abandoned == 0)
 
 
+@on_asyncio
 async def test_a_task_that_ignores_its_cancellation_is_given_back_once(
     app: Aarq, broker: FaultyBroker, log: Log
 ) -> None:
@@ -164,6 +167,7 @@ async def test_claimed_jobs_that_have_not_begun_are_given_back_uncounted(
         assert (await note_of(broker, job.id)) == Note()
 
 
+@on_asyncio
 @pytest.mark.parametrize("how", ["refuses", "hangs"])
 async def test_a_store_that_is_gone_does_not_hold_the_stop(
     app: Aarq, broker: FaultyBroker, log: Log, how: str
@@ -226,7 +230,9 @@ async def test_a_lease_thread_that_hangs_does_not_hold_the_stop(
         go.set()
 
 
-@pytest.mark.parametrize("by", ["asyncio", "anyio"])
+@pytest.mark.parametrize(
+    ("anyio_backend", "by"), [("asyncio", "asyncio"), ("asyncio", "anyio"), ("trio", "anyio")]
+)
 async def test_cancelling_the_awaiting_task_gives_running_jobs_back(
     app: Aarq, broker: FaultyBroker, by: str
 ) -> None:
@@ -257,6 +263,7 @@ async def test_cancelling_the_awaiting_task_gives_running_jobs_back(
     assert (await note_of(broker, job.id)).interruptions == 1
 
 
+@on_asyncio
 async def test_the_end_of_the_loop_loses_no_job(broker: FaultyBroker, log: Log) -> None:
     """``asyncio.run`` cancels every task when its main function returns."""
     app = Aarq(broker, plugins=False)

@@ -8,11 +8,13 @@ from typing import Any
 
 import anyio
 import pytest
-from worker.harness import FaultyBroker, Log, drain, ended, until, working
+from worker.harness import FaultyBroker, Log, drain, ended, on_asyncio, until, working
 
 from aioq import Aarq, Abort, Context, Middleware, Retry, Snooze
 from aioq._wire import Note, decode_note
 from aioq.middleware import Next, Order, Returned, RunningJob
+
+pytestmark = pytest.mark.both_loops
 
 Ctx = Context[Any]
 
@@ -260,6 +262,7 @@ async def test_odd_errors_are_failures_like_any_other(
     job.error.encode()
 
 
+@on_asyncio
 async def test_a_task_that_awaits_something_cancelled_fails(app: Aarq) -> None:
     @app.task(retries=1, retry_delay=0)
     async def odd(ctx: Ctx) -> None:
@@ -274,6 +277,7 @@ async def test_a_task_that_awaits_something_cancelled_fails(app: Aarq) -> None:
     assert job.error == "RuntimeError: the task was cancelled by its own code"
 
 
+@on_asyncio
 async def test_a_task_that_cancels_itself_fails(app: Aarq) -> None:
     runs = 0
 
@@ -293,6 +297,7 @@ async def test_a_task_that_cancels_itself_fails(app: Aarq) -> None:
     assert job.error == "RuntimeError: the task was cancelled by its own code"
 
 
+@on_asyncio
 async def test_a_task_that_cancels_itself_and_returns_has_completed(app: Aarq) -> None:
     @app.task
     async def odd(ctx: Ctx) -> None:
@@ -305,6 +310,7 @@ async def test_a_task_that_cancels_itself_and_returns_has_completed(app: Aarq) -
     assert (await job.refresh()).status == "completed"
 
 
+@on_asyncio
 async def test_a_task_may_use_the_event_loops_own_timeouts(app: Aarq) -> None:
     @app.middleware
     async def limited(job: RunningJob, call_next: Next) -> Returned:

@@ -1,25 +1,26 @@
 """``Aarq``: the app. Tasks are registered on it, jobs are sent through it, a worker serves it."""
 
-import asyncio
 import difflib
 import os
 import re
+import threading
 import warnings
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
-import anyio
+import anyio.to_thread
 
 from aioq import _portal
 from aioq._broker import BaseBroker
 from aioq._codec import Codec
+from aioq._connections import Connections
 from aioq._job import Job
 from aioq._namespace import DEFAULT_NAMESPACE
 from aioq._options import TaskOptions, check_name, unknown_option
-from aioq._runtime import Client, Runtime
+from aioq._runtime import Runtime
 from aioq._serializer import Serializer
 from aioq._task import TaskDef, TaskReader, task_name_of
 from aioq.errors import (
@@ -96,12 +97,13 @@ class Aarq:
         self.lifespan = lifespan
         self._tasks: dict[str, TaskDef[Any, Any]] = {}
         self._layers: list[Middleware] = []
+        self._chain: list[Middleware] | None = None
+        """Plugins' layers and its own, from when the app is first used."""
+        self._lent: Sequence[Middleware] = ()
         self._runtime: Runtime | None = None
-        self._clients: dict[asyncio.AbstractEventLoop, _LoopClient] = {}
+        self._connections: Connections | None = None
+        self._freezing = threading.RLock()
         self._warned: set[str] = set()
-        self._users = 0
-        self._kept_open = False
-        """Opened by ``open`` or an enqueue outside any block: only ``close`` closes it."""
 
     # -- tasks ------------------------------------------------------------------------------------
 
@@ -206,7 +208,7 @@ class Aarq:
         Raises:
             ConfigurationError: the app is in use already; its chain no longer changes.
         """
-        if self._runtime is not None:
+        if self._chain is not None:
             raise ConfigurationError(
                 "middleware must be added before the first enqueue and before the worker starts"
             )
@@ -261,39 +263,65 @@ class Aarq:
 
     def freeze(self) -> Runtime:
         """Settle plugins and middleware; called by the first enqueue and by the worker."""
-        if self._runtime is None:
-            # what can fail comes first: plugins hear of an app once
-            broker, codec = self.broker, self.codec
-            self._registry.configure(self)
-            layers = [*self._registry.middlewares(self), *self._layers]
-            self._runtime = Runtime(broker, codec, layers)
-        return self._runtime
+        runtime = self._runtime
+        return runtime if runtime is not None else self._assemble()
+
+    def _assemble(self) -> Runtime:
+        with self._freezing:
+            if self._runtime is None:
+                # what can fail comes first: plugins hear of an app once
+                broker, codec = self.broker, self.codec
+                if self._chain is None:
+                    self._registry.configure(self)
+                    self._chain = [*self._registry.middlewares(self), *self._layers]
+                self._runtime = Runtime(broker, codec, [*self._lent, *self._chain])
+            return self._runtime
+
+    @contextmanager
+    def lent(self, broker: BaseBroker, *layers: Middleware) -> Generator[None, None, None]:
+        """Work with another broker and these layers on top until the block is left (for
+        ``aioq.testing``); what was open before stays so, untouched."""
+        before = self._broker, self._runtime, self._connections, self._lent
+        self._broker, self._runtime, self._connections, self._lent = broker, None, None, layers
+        try:
+            yield
+        finally:
+            self._broker, self._runtime, self._connections, self._lent = before
+
+    @property
+    def connections(self) -> Connections:
+        """The broker in each event loop (for the app's tasks and workers); freezes the app."""
+        if self._connections is None:
+            with self._freezing:
+                if self._connections is None:
+                    self._connections = Connections(self.freeze())
+        return self._connections
 
     async def open(self) -> None:
-        """Connect the broker; the first enqueue does it by itself.
+        """Connect the broker in this event loop; the first enqueue does it by itself.
 
         Raises:
             BrokerUnavailable: the store is out of reach.
             ConfigurationError: it cannot be used as it is; the message says what to do.
         """
-        await self._client()
+        await self.connections.client()
 
     async def close(self) -> None:
-        """Let go of the broker's connections; a later enqueue opens it again."""
-        self._kept_open = False
-        self._clients.clear()
-        if self._broker is not None:
-            await self._broker.close()
+        """Let go of the connections of this event loop and of ``enqueue_sync``.
+
+        A later enqueue opens them again. Those of an event loop are closed at its end by itself.
+        """
+        connections, shared = self._connections, _portal.loop()
+        if connections is None:
+            return
+        await connections.close()
+        if shared is not None and connections.opened_in(shared):
+            await anyio.to_thread.run_sync(_portal.call, connections.close)
 
     async def __aenter__(self) -> "Aarq":
         """Open the app for as long as the block lasts; blocks may nest, as a worker's does in a web
         app's, and the last one to end closes it, unless it was open before the first."""
-        self._users += 1
-        try:
-            await self.open()
-        except BaseException:
-            self._users -= 1
-            raise
+        await self.connections.enter()
         return self
 
     async def __aexit__(
@@ -302,9 +330,7 @@ class Aarq:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._users -= 1
-        if not self._users and not self._kept_open:
-            await self.close()
+        await self.connections.leave()
 
     # -- enqueue -----------------------------------------------------------------------------------
 
@@ -338,12 +364,11 @@ class Aarq:
 
     async def look_up(self, job_id: str, reader: TaskReader) -> Job[Any] | None:
         """A job read with the annotations of one task (for ``TaskDef``)."""
-        await self._client()
-        info = await self.broker.find_info(job_id)
-        return None if info is None else Job.from_info(info, reader=reader, store=self.broker)
+        info = await self.connections.find_info(job_id)
+        return None if info is None else Job.from_info(info, reader=reader, store=self.connections)
 
     async def _send(self, jobs: Sequence[Job[Any]]) -> None:
-        client = await self._client()
+        client = await self.connections.client()
         for job in jobs:
             if job.queue not in self._warned:
                 self._check_served(job.queue)
@@ -358,32 +383,6 @@ class Aarq:
                 RuntimeWarning,
                 stacklevel=5,
             )
-
-    async def _client(self) -> Client:
-        loop = asyncio.get_running_loop()
-        own = self._clients.get(loop)
-        if own is None:
-            for other in [other for other in self._clients if other.is_closed()]:
-                del self._clients[other]
-            own = self._clients[loop] = _LoopClient(Client(self.freeze()))
-        if not own.open:
-            async with own.lock:
-                if not own.open:
-                    await self.broker.open()
-                    own.open = True
-                    self._kept_open = self._kept_open or not self._users
-        return own.client
-
-
-class _LoopClient:
-    """A client, and whether its event loop has opened the broker."""
-
-    __slots__ = ("client", "lock", "open")
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-        self.lock = anyio.Lock()
-        self.open = False
 
 
 def broker_of(broker: BaseBroker | str) -> BaseBroker:

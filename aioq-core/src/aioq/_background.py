@@ -1,22 +1,52 @@
-"""Starting a coroutine on the running event loop without waiting for it, in an empty context.
+"""Tasks of aioq's own, in a context of their own, on asyncio and on trio.
 
 Nothing that runs for several callers may inherit the context variables (a trace span, a request)
 of the one that happened to start it.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-__all__ = ["start"]
+if TYPE_CHECKING:
+    from aioq._trio import TrioTask
 
-_running: set["asyncio.Task[Any]"] = set()
+__all__ = ["Task", "join", "spawn", "start"]
+
+_running: set["Task"] = set()
 
 
-def start(coroutine: Coroutine[Any, Any, Any], name: str) -> "asyncio.Task[Any]":
-    """Run ``coroutine`` as a task of its own; it is kept alive until it ends."""
-    task = asyncio.get_running_loop().create_task(coroutine, name=name, context=Context())
+class Task(Protocol):
+    """``asyncio.Task``, or what stands for it on trio."""
+
+    def cancel(self, msg: Any = None) -> Any: ...
+    def done(self) -> bool: ...
+    def add_done_callback(self, fn: Callable[[Any], object], /) -> None: ...
+
+
+def start(coroutine: Coroutine[Any, Any, Any], name: str) -> Task:
+    """Run ``coroutine`` as a task in an empty context; it is kept alive until it ends."""
+    task = spawn(coroutine, Context(), name)
     _running.add(task)
     task.add_done_callback(_running.discard)
     return task
+
+
+def spawn(coroutine: Coroutine[Any, Any, Any], context: Context, name: str | None = None) -> Task:
+    """Run ``coroutine`` as a task in this very context; asyncio needs the caller to hold it."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        from aioq._trio import TrioTask
+
+        return TrioTask(coroutine, context, name)
+    return loop.create_task(coroutine, name=name, context=context)
+
+
+async def join(task: Task) -> None:
+    """Wait for the end of a task, and raise what it raised; who is cancelled here leaves it be."""
+    if isinstance(task, asyncio.Task):
+        await asyncio.shield(cast("asyncio.Task[None]", task))
+    else:
+        await cast("TrioTask", task).join()

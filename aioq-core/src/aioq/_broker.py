@@ -6,6 +6,7 @@ serialisation, batching, middleware and retries live in the core. What must hold
 docs/brokers.md and proved by ``aioq.testing.conformance``.
 """
 
+import asyncio
 import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ import anyio
 
 from aioq._codec import Codec
 from aioq._job import Job
+from aioq._loop import current_loop
 from aioq._namespace import DEFAULT_NAMESPACE, check_namespace
 from aioq._records import (
     FINISHED,
@@ -43,7 +45,7 @@ from aioq._records import (
 from aioq._wire import Body
 from aioq.errors import ConfigurationError, InvalidOption, JobNotFound, NotSupported
 
-__all__ = ["BaseBroker", "LeaseClient"]
+__all__ = ["BaseBroker", "LeaseClient", "check_loop"]
 
 Self = TypeVar("Self", bound="BaseBroker")
 
@@ -144,6 +146,9 @@ class BaseBroker(ABC):
     async def open(self) -> None:
         """Connect and check version and settings. Calling it on an open broker does nothing.
 
+        A broker may be used from several event loops, each of which opens it and closes it; and in
+        a child of a fork, which opens it anew and leaves the parent's connections alone.
+
         Raises:
             BrokerUnavailable: the store is out of reach.
             ConfigurationError: it cannot be used as it is; the message says what to do.
@@ -151,7 +156,8 @@ class BaseBroker(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Let go of all connections. Calling it on a closed broker does nothing."""
+        """Let go of the connections of this event loop, and of those that all share when it is the
+        last one. Calling it on a closed broker does nothing."""
 
     @abstractmethod
     async def enqueue(
@@ -339,6 +345,7 @@ class BaseBroker(ABC):
         self._codec = codec
 
     async def __aenter__(self: Self) -> Self:
+        check_loop(self)
         await self.open()
         return self
 
@@ -474,6 +481,20 @@ class BaseBroker(ABC):
 
     def _to_job(self, info: JobInfo) -> Job[Any]:
         return Job.from_info(info, reader=PlainReader(self._codec), store=self)
+
+
+def check_loop(broker: BaseBroker) -> None:
+    """Called before a broker is opened.
+
+    Raises:
+        ConfigurationError: it is called on trio, and this broker needs asyncio.
+    """
+    loop = current_loop()
+    if not broker.capabilities.trio and not isinstance(loop, asyncio.AbstractEventLoop):
+        raise ConfigurationError(
+            f"{type(broker).__name__} needs asyncio and was opened on trio, where MemoryBroker "
+            f"and SQLiteBroker work: start the program with asyncio.run"
+        )
 
 
 class JobPage(list[Job[Any]]):

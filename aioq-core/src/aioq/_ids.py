@@ -10,6 +10,7 @@ import threading
 import time
 from uuid import UUID
 
+from aioq._fork import after_fork
 from aioq.errors import InvalidOption
 
 __all__ = ["check_job_id", "new_job_id"]
@@ -36,6 +37,15 @@ def new_job_id() -> str:
     )
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def _renew() -> None:
+    """Another thread of the parent may have held it."""
+    global _lock
+    _lock = threading.Lock()
+
+
+after_fork(_renew)
 
 
 def check_job_id(value: object) -> str:

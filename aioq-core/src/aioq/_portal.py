@@ -3,43 +3,87 @@
 import asyncio
 import atexit
 import threading
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
-from typing import TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
-
+from aioq import _loop
+from aioq._fork import after_fork
 from aioq.errors import ConfigurationError
 
-__all__ = ["call"]
+__all__ = ["call", "loop"]
 
 R = TypeVar("R")
 
+PATIENCE_AT_EXIT = 5.0
+"""Seconds for the connections of the loop to be closed."""
+
+
+class _Portal:
+    """The loop and its thread."""
+
+    def __init__(self) -> None:
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="aioq-sync", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._end = asyncio.Event()
+        self._ready.set()
+        await self._end.wait()
+
+    def stop(self) -> None:
+        self.loop.call_soon_threadsafe(self._end.set)
+        self._thread.join(PATIENCE_AT_EXIT)
+
+
 _lock = threading.Lock()
-_stack = ExitStack()
-_portal: BlockingPortal | None = None
+_portal: _Portal | None = None
+_inherited: list[_Portal | None] = []
 
 
-def call(fn: Callable[[], Awaitable[R]]) -> R:
+def call(fn: Callable[[], Coroutine[Any, Any, R]]) -> R:
     """Run ``await fn()`` in the shared loop and wait for it.
 
     Raises:
         ConfigurationError: this thread runs an event loop, which would be blocked.
     """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return _started().call(fn)
-    raise ConfigurationError(
-        "enqueue_sync() would block the event loop that runs in this thread: "
-        "use 'await task.enqueue(...)'"
-    )
+    if _loop.is_running():
+        raise ConfigurationError(
+            "enqueue_sync() would block the event loop that runs in this thread: "
+            "use 'await task.enqueue(...)'"
+        )
+    return asyncio.run_coroutine_threadsafe(fn(), _started().loop).result()
 
 
-def _started() -> BlockingPortal:
+def loop() -> asyncio.AbstractEventLoop | None:
+    """The shared loop, if it runs."""
+    return _portal.loop if _portal is not None else None
+
+
+def _started() -> _Portal:
     global _portal
     with _lock:
         if _portal is None:
-            _portal = _stack.enter_context(start_blocking_portal("asyncio", name="aioq-sync"))
-            atexit.register(_stack.close)
+            _portal = _Portal()
         return _portal
+
+
+def _stop() -> None:
+    if _portal is not None:
+        _portal.stop()
+
+
+def _renew() -> None:
+    """The thread stayed with the parent."""
+    global _lock, _portal
+    _inherited.append(_portal)
+    _lock, _portal = threading.Lock(), None
+
+
+atexit.register(_stop)
+after_fork(_renew)

@@ -257,6 +257,8 @@ class Capabilities(NamedTuple):
     registry: bool = True
     namespaces: bool = False
     """``use_namespace`` keeps apart what shares the store."""
+    trio: bool = False
+    """It runs on trio as well as on asyncio."""
     max_batch: int = MAX_BATCH
     """Items per claim, settle and look-up."""
     max_enqueue: int = MAX_BATCH

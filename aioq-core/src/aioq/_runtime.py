@@ -5,7 +5,7 @@ from typing import Any
 
 from aioq._broker import BaseBroker
 from aioq._codec import Codec
-from aioq._job import Job
+from aioq._job import Job, JobStore
 from aioq._pipeline import compose, in_order
 from aioq._records import Added
 from aioq._sender import Sender
@@ -30,10 +30,16 @@ class Runtime:
 
 
 class Client:
-    """The enqueueing side of a runtime in one event loop."""
+    """The enqueueing side of a runtime in one event loop.
 
-    def __init__(self, runtime: Runtime) -> None:
+    Args:
+        runtime: the app.
+        store: where the jobs that were sent look themselves up.
+    """
+
+    def __init__(self, runtime: Runtime, store: JobStore) -> None:
         self._broker = runtime.broker
+        self._store = store
         self._sender = Sender(runtime.broker)
         self.send: Send = compose(runtime.layers, "around_enqueue", self._submit)
 
@@ -55,7 +61,7 @@ class Client:
                         f"a job with id {job.id} exists already: it is live, or its record is kept"
                     )
                 case Added():
-                    job.accepted(self._broker, answer.at_ms)
+                    job.accepted(self._store, answer.at_ms)
                     accepted.append(job.id)
                 case error:
                     errors[job.id] = error

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from aioq._codec import Codec
+from aioq._models import is_model
 from aioq._serializer import Serializer
 from aioq._values import Converter, fits, resolve, survives
 from aioq._wire import Body, preview
@@ -55,6 +56,7 @@ class Signature:
         self._variadic = {p.kind: p.name for p in self._parameters.values()}
         self._by_keyword = {p.name for p in self._parameters.values() if p.kind in _KEYWORD}
         self._converters: dict[str, Converter] = {}
+        self._has_models: bool | None = None
         self._result: Converter | None = None
 
     # -- client -----------------------------------------------------------------------------------
@@ -68,6 +70,17 @@ class Signature:
         except TypeError as exc:
             raise InvalidArguments(f"{self._task}: {exc}; it takes {self._signature}") from None
 
+    def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """What each parameter gets in this call, defaults included.
+
+        Raises:
+            InvalidArguments: the function cannot be called like this.
+        """
+        self.bind(args, kwargs)
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return dict(bound.arguments)
+
     def pack(self, args: tuple[Any, ...], kwargs: dict[str, Any], codec: Codec) -> bytes:
         """The arguments as bytes that are known to come back as they are.
 
@@ -76,7 +89,8 @@ class Signature:
             InvalidArguments: one does not fit its annotation, or would come back changed.
         """
         try:
-            data = codec.dumps((args, kwargs))
+            plain = (args, kwargs) if self._has_models is False else self._plain(args, kwargs)
+            data = codec.dumps(plain)
         except SerializationError as exc:
             raise self._blame(args, kwargs, codec, exc) from exc
         reader = codec.default
@@ -102,16 +116,34 @@ class Signature:
                 raise self._changed(name, sent, arrived, converter)
         return data
 
+    def _plain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        """The arguments as the serializer gets them."""
+        if not self._takes_models():
+            return args, kwargs
+        plain = [self._converter(name).plain(value) for name, value in self._named(args, kwargs)]
+        return plain[: len(args)], dict(zip(kwargs, plain[len(args) :], strict=True))
+
+    def _takes_models(self) -> bool:
+        """Whether a parameter may hold pydantic models."""
+        if self._has_models is None:
+            try:
+                hints = [self._converter(name) for name in self._parameters]
+            except ConfigurationError:
+                return True  # it is told when a value for that parameter is passed
+            self._has_models = any(converter.models is not None for converter in hints)
+        return self._has_models
+
     def _blame(
         self, args: Any, kwargs: Any, codec: Codec, error: SerializationError
     ) -> SerializationError:
         for name, value in self._named(args, kwargs):
+            converter = self._converter(name)
             try:
-                codec.dumps(value)
+                codec.dumps(converter.plain(value))
             except SerializationError as exc:
                 return SerializationError(
                     f"{self._task}: argument {name!r} cannot be serialised as "
-                    f"{codec.content_type}: {exc}"
+                    f"{codec.content_type}: {exc}{_remedy(value, converter, 'parameter')}"
                 )
         return SerializationError(f"{self._task}: the arguments cannot be serialised: {error}")
 
@@ -162,11 +194,12 @@ class Signature:
     def pack_result(self, value: Any, codec: Codec) -> bytes:
         """Raises ``SerializationError`` when the result would not come back as it is."""
         try:
-            data = codec.dumps(value)
+            data = codec.dumps(self.returns.plain(value))
             fits(value, self.returns, codec.default, data)
         except SerializationError as exc:
             raise SerializationError(
                 f"{self._task}: the result cannot be saved as {codec.content_type}: {exc}"
+                f"{_remedy(value, self.returns, 'result')}"
             ) from exc
         return data
 
@@ -223,3 +256,10 @@ class Signature:
 
 def _readable(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+
+
+def _remedy(value: Any, converter: Converter, place: str) -> str:
+    """What to do with a model where none is expected."""
+    if converter.models is None and is_model(type(value)):
+        return f"; annotate the {place} with {type(value).__name__}"
+    return ""

@@ -9,6 +9,7 @@ from typing import Any, TypeGuard
 import msgspec
 from msgspec import inspect as shapes
 
+from aioq._models import Models, holds_models
 from aioq._serializer import Serializer
 from aioq.errors import ConfigurationError, SerializationError
 
@@ -28,13 +29,19 @@ class Converter:
         ConfigurationError: values of this annotation cannot be told apart, or cannot be stored.
     """
 
-    __slots__ = ("exact", "hint")
+    __slots__ = ("exact", "hint", "models")
 
     def __init__(self, hint: Any, where: str) -> None:
         self.hint = Any if hint is object else hint
         self.exact = self.hint is Any
         """Without an annotation only values that need none are taken: text, numbers, lists, ..."""
-        if not self.exact and hint not in PLAIN:
+        self.models: Models | None = None
+        """Where pydantic models occur: writes values in a form that any serializer knows."""
+        if self.exact or hint in PLAIN:
+            return
+        if holds_models(hint):
+            self.models = Models(hint, where)
+        else:
             _check_storable(hint, where)
 
     def __call__(self, value: Any, reader: Serializer) -> Any:
@@ -42,7 +49,17 @@ class Converter:
         hint = self.hint
         if type(value) is hint or hint is Any:
             return value
+        if self.models is not None:
+            return self.models.load(value)
         return reader.convert(value, hint)
+
+    def plain(self, value: Any) -> Any:
+        """The value as it is handed to a serializer.
+
+        Raises:
+            SerializationError: a model in it has no form in JSON.
+        """
+        return value if self.models is None else self.models.dump(value)
 
 
 def resolve(annotation: Any, name: str, fn: Callable[..., Any], where: str) -> Any:

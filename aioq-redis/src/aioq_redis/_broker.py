@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -154,7 +153,6 @@ class RedisBroker(BaseBroker):
         # A test's way to move the server's clock: see ``Dialect.shifted``.
         self._offset = _clock_offset
         self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, _Session] = WeakKeyDictionary()
-        self._lock = threading.Lock()
         self._appetites = Appetites()
         self._served: dict[str, None] = {}
         """Queues this process claims from or looks after."""
@@ -188,8 +186,7 @@ class RedisBroker(BaseBroker):
         scripts = Scripts(Dialect(header=facts.version >= (7, 0), shifted=self._offset is not None))
         finder = Finder(store, scripts)
         session = _Session(store, scripts, finder, Waiting(store, finder, self.url))
-        with self._lock:
-            known = self._sessions.setdefault(loop, session)
+        known = self._sessions.setdefault(loop, session)
         if known is not session:
             await store.close()  # another task was faster
 

@@ -1,5 +1,6 @@
 """``SQLiteBroker``: the contract of every broker on one database file."""
 
+import asyncio
 import math
 import os
 import time
@@ -20,6 +21,7 @@ from aioq.plugins import (
     Hint,
     JobInfo,
     LeaseClient,
+    Loop,
     NewJob,
     Page,
     QueueStats,
@@ -29,11 +31,12 @@ from aioq.plugins import (
     Token,
     Upkeep,
     WorkerInfo,
+    current_loop,
 )
 from aioq_sqlite import _look as look
 from aioq_sqlite import _manage as manage
 from aioq_sqlite import _upkeep as keeping
-from aioq_sqlite._calls import AsyncCall, Call, ThreadCall
+from aioq_sqlite._calls import Call, ThreadCall, awaited
 from aioq_sqlite._claim import claim
 from aioq_sqlite._engine import PATIENCE, Engine
 from aioq_sqlite._enqueue import enqueue
@@ -55,7 +58,8 @@ class SQLiteBroker(BaseBroker):
 
     An answer is given after the commit, so what was answered survives the death of the process,
     and with ``synchronous="FULL"`` also a power cut. One thread of each process writes and one
-    reads; the event loop waits for neither. Runs on asyncio, also on several loops at once.
+    reads; the event loop waits for neither. Runs on asyncio and on trio, also on several loops at
+    once; the last of them to close it closes the file.
 
     Args:
         url: ``sqlite:///relative.db``, ``sqlite:////absolute/path.db`` or a path. The directory
@@ -75,7 +79,7 @@ class SQLiteBroker(BaseBroker):
         InvalidOption: an option is out of range.
     """
 
-    capabilities = Capabilities(server_time=False, namespaces=True, max_enqueue=100_000)
+    capabilities = Capabilities(server_time=False, namespaces=True, trio=True, max_enqueue=100_000)
 
     def __init__(
         self,
@@ -101,6 +105,7 @@ class SQLiteBroker(BaseBroker):
         self._clock = clock or _host_clock
         self._engine: Engine | None = None
         self.use_namespace(namespace)
+        self._open_in: weakref.WeakSet[Loop] = weakref.WeakSet()
 
     @property
     def url(self) -> str:
@@ -129,6 +134,7 @@ class SQLiteBroker(BaseBroker):
             engine.keep_in_child()
             engine = None
         if engine is None:
+            self._open_in.clear()
             engine = self._engine = Engine(self._path, self._synchronous, self._clock)
             # A broker that is dropped without `close` leaves no thread behind.
             self._finalizer = weakref.finalize(self, engine.stop)
@@ -140,8 +146,12 @@ class SQLiteBroker(BaseBroker):
                 self._engine = None
             self._finalizer()
             raise
+        self._open_in.add(current_loop())
 
     async def close(self) -> None:
+        self._open_in.discard(current_loop())
+        if not all(map(_is_over, self._open_in)):
+            return
         engine, self._engine = self._engine, None
         if engine is None:
             return
@@ -163,13 +173,13 @@ class SQLiteBroker(BaseBroker):
         self, operation: Callable[[Tx], T], undo: Callable[[T], None] | None = None
     ) -> T:
         writer = self._opened().writer
-        call = AsyncCall(operation)
+        call = awaited(operation)
         writer.put(call)
         return cast("T", await call.outcome(PATIENCE, undo))
 
     async def _read(self, operation: Callable[[Tx], T]) -> T:
         reader = self._opened().reader
-        call = AsyncCall(operation)
+        call = awaited(operation)
         reader.put(call)
         return cast("T", await call.result(PATIENCE))
 
@@ -251,7 +261,7 @@ class SQLiteBroker(BaseBroker):
         if raw is None:
             return None
         reader = self._opened().reader
-        watch = Watch(raw)
+        watch = awaited(Watch(raw))
         reader.put(watch)
         return cast("JobInfo | None", await watch.result())
 
@@ -304,6 +314,10 @@ class _SQLiteLeaseClient(LeaseClient):
 
     def close(self) -> None:
         """Nothing to free: the connection is the broker's."""
+
+
+def _is_over(loop: Loop) -> bool:
+    return isinstance(loop, asyncio.AbstractEventLoop) and loop.is_closed()
 
 
 def _host_clock() -> int:

@@ -1,7 +1,6 @@
 """Handing operations to a thread and bringing the answers back, many at a time.
 
-``AsyncCall`` is the only place that knows the event loop; trio would get a sibling built on
-``TrioToken.run_sync_soon``.
+``AsyncCall`` is the only place that knows asyncio's event loop; ``TrioCall`` is its sibling.
 """
 
 import asyncio
@@ -12,13 +11,27 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import anyio
 
 from aioq.errors import BrokerUnavailable
+from aioq.plugins import Loop, call_soon, current_loop
 
-__all__ = ["Answer", "AsyncCall", "Call", "CallThread", "ThreadCall", "closed", "deliver"]
+if TYPE_CHECKING:
+    from aioq_sqlite._trio import TrioCall
+
+__all__ = [
+    "Answer",
+    "AsyncCall",
+    "Call",
+    "CallThread",
+    "Operation",
+    "ThreadCall",
+    "awaited",
+    "closed",
+    "deliver",
+]
 
 Operation: TypeAlias = Callable[[Any], Any]
 
@@ -35,7 +48,7 @@ class Call(ABC):
 
     __slots__ = ("operation",)
 
-    loop: asyncio.AbstractEventLoop | None = None
+    loop: Loop | None = None
 
     def __init__(self, operation: Operation) -> None:
         self.operation = operation
@@ -60,7 +73,8 @@ class AsyncCall(Call):
 
     def __init__(self, operation: Operation) -> None:
         super().__init__(operation)
-        self.loop = loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        self.loop: Loop | None = loop
         self._future: asyncio.Future[Any] = loop.create_future()
         self._applied: asyncio.Event | None = None
         self._late: Answer | None = None
@@ -140,6 +154,15 @@ class AsyncCall(Call):
         )
 
 
+def awaited(operation: Operation) -> "AsyncCall | TrioCall":
+    """A call for a task of the running event loop."""
+    if isinstance(current_loop(), asyncio.AbstractEventLoop):
+        return AsyncCall(operation)
+    from aioq_sqlite._trio import TrioCall
+
+    return TrioCall(operation)
+
+
 class ThreadCall(Call):
     """Waited for by a thread."""
 
@@ -210,18 +233,14 @@ class Answer(NamedTuple):
 
 def deliver(answers: Iterable[Answer]) -> None:
     """Bring answers to those who wait: one wake-up per event loop."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[Answer]] = {}
+    by_loop: dict[Loop, list[Answer]] = {}
     for answer in answers:
         if answer.call.loop is None:
             answer.call.answer(answer.value, answer.error)
         else:
             by_loop.setdefault(answer.call.loop, []).append(answer)
     for loop, batch in by_loop.items():
-        try:
-            loop.call_soon_threadsafe(_hand_out, batch)
-        except RuntimeError:
-            # The loop is closed, and all who waited on it are gone.
-            continue
+        call_soon(loop, _hand_out, batch)
 
 
 def _hand_out(batch: Sequence[Answer]) -> None:

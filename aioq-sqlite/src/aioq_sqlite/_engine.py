@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aioq_sqlite._bells import Bells
-from aioq_sqlite._calls import AsyncCall
+from aioq_sqlite._calls import awaited
 from aioq_sqlite._reader import Reader
 from aioq_sqlite._store import Store, Synchronous
 from aioq_sqlite._tx import Tx
@@ -45,7 +45,7 @@ class Engine:
             AioqError: it cannot be opened.
         """
         if not self._ready:
-            call = AsyncCall(_nothing)
+            call = awaited(_nothing)
             self.writer.put(call)
             await call.result(PATIENCE)
             self._ready = True
@@ -53,7 +53,7 @@ class Engine:
     async def close(self) -> None:
         """Finish what was handed over and close the database."""
         self.bells.close()
-        farewell = AsyncCall(_nothing)
+        farewell = awaited(_nothing)
         self.writer.stop(farewell)
         await farewell.result(PATIENCE)
         _running.discard(self)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aioq_sqlite._calls import Answer, AsyncCall, Call, CallThread, ThreadCall, closed, deliver
+from aioq_sqlite._calls import Answer, Call, CallThread, ThreadCall, closed, deliver
 from aioq_sqlite._errors import translate
 from aioq_sqlite._look import get_ended
 from aioq_sqlite._store import Store
@@ -19,14 +19,19 @@ NUDGE_EVERY = 1.0
 """Seconds between two looks on behalf of workers, in case a doorbell was not heard."""
 
 
-class Watch(AsyncCall):
-    """Waits for the end of a job; its answer is the record, or None for an unknown job."""
+class Watch:
+    """The operation of a call that waits for the end of a job.
+
+    Its answer is the record, or None for an unknown job.
+    """
 
     __slots__ = ("job_id",)
 
     def __init__(self, job_id: bytes) -> None:
-        super().__init__(_nothing)
         self.job_id = job_id
+
+    def __call__(self, tx: Tx) -> Any:
+        """By itself it does nothing: the reader looks for all that are watched at once."""
 
 
 class Reader(CallThread):
@@ -37,7 +42,7 @@ class Reader(CallThread):
         self._store = store
         self._clock = clock
         self._where = str(store.path)
-        self._watches: list[Watch] = []
+        self._watches: list[tuple[bytes, Call]] = []
         self._listeners: set[Callable[[], None]] = set()
         self._looked_at = self._nudged_at = -1
         self._next_look = self._next_nudge = 0.0
@@ -65,8 +70,8 @@ class Reader(CallThread):
         else:
             timeout = NUDGE_EVERY if self._listeners else None
         calls = self._take(timeout)
-        watches = [call for call in calls if isinstance(call, Watch)]
-        others = [call for call in calls if not isinstance(call, Watch)]
+        watches = [(o.job_id, call) for call in calls if isinstance(o := call.operation, Watch)]
+        others = [call for call in calls if not isinstance(call.operation, Watch)]
         if others:
             self._read(others)
         if watches:
@@ -123,23 +128,21 @@ class Reader(CallThread):
             return -2
 
     def _look(self) -> None:
-        self._watches = [watch for watch in self._watches if watch.wanted()]
+        self._watches = [watch for watch in self._watches if watch[1].wanted()]
         try:
             tx = self._snapshot()
             try:
-                ended: dict[bytes, Any] = get_ended(tx, {watch.job_id for watch in self._watches})
+                ended: dict[bytes, Any] = get_ended(tx, {job_id for job_id, _ in self._watches})
             finally:
                 tx.con.rollback()
         except sqlite3.Error as exc:
             self._answer_watches(exc)
             return
-        deliver(
-            Answer(watch, ended[watch.job_id]) for watch in self._watches if watch.job_id in ended
-        )
-        self._watches = [watch for watch in self._watches if watch.job_id not in ended]
+        deliver(Answer(call, ended[job_id]) for job_id, call in self._watches if job_id in ended)
+        self._watches = [watch for watch in self._watches if watch[0] not in ended]
 
     def _answer_watches(self, error: Exception) -> None:
-        deliver(Answer(watch, None, translate(error, self._where)) for watch in self._watches)
+        deliver(Answer(call, None, translate(error, self._where)) for _, call in self._watches)
         self._watches = []
 
 

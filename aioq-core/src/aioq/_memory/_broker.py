@@ -1,11 +1,13 @@
 """``MemoryBroker``: the store in this process, behind the contract of every broker."""
 
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import anyio
 
 from aioq._broker import BaseBroker, LeaseClient
 from aioq._clock import wall_ms
+from aioq._loop import call_soon, current_loop
 from aioq._memory._store import Store
 from aioq._namespace import DEFAULT_NAMESPACE
 from aioq._records import (
@@ -37,8 +39,8 @@ WORKER_TTL_MS = 60_000
 class MemoryBroker(BaseBroker):
     """Keeps jobs in this process: nothing outlives it, nothing else sees them.
 
-    For tests (give it a ``clock`` you control) and for one process that enqueues and works. Belongs
-    to one event loop; the lease thread may enter beside it.
+    For tests (give it a ``clock`` you control) and for one process that enqueues and works, from
+    any of its threads and event loops.
 
     Args:
         url: ``memory://``, so that it can be chosen like any other broker.
@@ -55,6 +57,7 @@ class MemoryBroker(BaseBroker):
         multi_process=False,
         server_time=False,
         namespaces=True,
+        trio=True,
         max_enqueue=1_000_000,
     )
 
@@ -81,7 +84,9 @@ class MemoryBroker(BaseBroker):
             max_records=max_records,
         )
         self._listeners: list[_Listener] = []
-        self._waiters: dict[str, list[anyio.Event]] = {}
+        self._waiters: dict[str, list[_Waiter]] = {}
+        self._ears = threading.Lock()
+        """For listeners and waiters, which come from several threads."""
         self._workers: dict[str, tuple[WorkerInfo, int]] = {}
 
     @property
@@ -147,8 +152,8 @@ class MemoryBroker(BaseBroker):
         self._announce()
         for _, token in answers:
             if token is not None:
-                for listener in self._listeners:
-                    listener.stop(token)
+                for listener in list(self._listeners):
+                    listener.tell(Hint(cancel=token))
         return [answer for answer, _ in answers]
 
     async def requeue(self, job_ids: Sequence[str]) -> Sequence[bool]:
@@ -193,70 +198,100 @@ class MemoryBroker(BaseBroker):
 
     async def hints(self, worker: WorkerInfo, free: Callable[[], int]) -> AsyncIterator[Hint]:
         listener = _Listener(worker.id, free)
-        self._listeners.append(listener)
+        with self._ears:
+            self._listeners.append(listener)
         try:
             while True:
                 for hint in await listener.next():
                     yield hint
         finally:
-            self._listeners.remove(listener)
+            with self._ears:
+                self._listeners.remove(listener)
 
     async def wait_finished(self, job_id: str) -> JobInfo | None:
-        while True:
-            (info,) = self._store.get([job_id])
-            if info is None or info.status in FINISHED:
-                return info
-            event = anyio.Event()
-            self._waiters.setdefault(job_id, []).append(event)
-            try:
-                await event.wait()
-            finally:
-                self._stop_waiting(job_id, event)
+        waiter = _Waiter()
+        with self._ears:
+            self._waiters.setdefault(job_id, []).append(waiter)
+        try:
+            while True:
+                (info,) = self._store.get([job_id])
+                if info is None or info.status in FINISHED:
+                    return info
+                await waiter.wait()
+        finally:
+            self._stop_waiting(job_id, waiter)
 
-    def _stop_waiting(self, job_id: str, event: anyio.Event) -> None:
-        waiting = self._waiters.get(job_id)
-        if waiting is not None:
-            waiting.remove(event)
+    def _stop_waiting(self, job_id: str, waiter: "_Waiter") -> None:
+        with self._ears:
+            waiting = self._waiters[job_id]
+            waiting.remove(waiter)
             if not waiting:
                 del self._waiters[job_id]
 
     def _announce(self) -> None:
         for job_id in self._store.take_finished():
-            for event in self._waiters.get(job_id, ()):
-                event.set()
+            if job_id in self._waiters:
+                with self._ears:
+                    waiting = list(self._waiters.get(job_id, ()))
+                for waiter in waiting:
+                    waiter.wake()
 
     def _wake(self, besides: str | None = None) -> None:
         """Tell one worker that has room, and put it last for the next time."""
-        for listener in self._listeners:
-            if listener.worker_id != besides and listener.free() > 0:
-                listener.work()
-                self._listeners.remove(listener)
-                self._listeners.append(listener)
-                return
+        with self._ears:
+            for listener in self._listeners:
+                if listener.worker_id != besides and listener.free() > 0:
+                    listener.tell(Hint())
+                    self._listeners.remove(listener)
+                    self._listeners.append(listener)
+                    return
 
 
-class _Listener:
+class _Waiter:
+    """Somebody who waits in an event loop, woken from any thread."""
+
+    def __init__(self) -> None:
+        self._loop = current_loop()
+        self._event = anyio.Event()
+
+    async def wait(self) -> None:
+        """Until the next ``wake``, or the one since the last time."""
+        await self._event.wait()
+        self._event = anyio.Event()
+
+    def wake(self) -> None:
+        if self._loop is current_loop():
+            self._event.set()
+        else:
+            call_soon(self._loop, self._wake)
+
+    def _wake(self) -> None:
+        self._event.set()
+
+
+class _Listener(_Waiter):
     """What one worker has not heard yet."""
 
     def __init__(self, worker_id: str, free: Callable[[], int]) -> None:
+        super().__init__()
         self.worker_id = worker_id
         self.free = free
         self._pending: dict[Hint, None] = {}
-        self._news = anyio.Event()
 
-    def work(self) -> None:
-        self._pending[Hint()] = None
-        self._news.set()
+    def tell(self, hint: Hint) -> None:
+        if self._loop is current_loop():
+            self._hear(hint)
+        else:
+            call_soon(self._loop, self._hear, hint)
 
-    def stop(self, token: Token) -> None:
-        self._pending[Hint(cancel=token)] = None
-        self._news.set()
+    def _hear(self, hint: Hint) -> None:
+        self._pending[hint] = None
+        self._event.set()
 
     async def next(self) -> list[Hint]:
-        await self._news.wait()
+        await self.wait()
         hints = list(self._pending)
         self._pending.clear()
-        self._news = anyio.Event()
         return hints
 
 

@@ -10,6 +10,8 @@ from typing import Any, TextIO
 import click
 import msgspec
 
+from aioq._models import plain
+
 __all__ = [
     "as_json",
     "count_of",
@@ -64,7 +66,7 @@ def show_warning(
 
 def as_json(value: Any) -> str:
     """The value as JSON; what JSON does not know is shown as its ``repr``."""
-    return msgspec.json.encode(value, enc_hook=repr).decode()
+    return msgspec.json.encode(value, enc_hook=plain).decode()
 
 
 def print_json(value: Any) -> None:

@@ -5,10 +5,10 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import click
 
@@ -19,11 +19,12 @@ from aioq.cli._draining import Progress
 from aioq.cli._logging import LEVELS, configure_logging
 from aioq.cli._root import Session
 from aioq.cli._screen import foot
-from aioq.errors import InvalidOption
+from aioq.errors import ConfigurationError, InvalidOption
 from aioq.worker import Worker, WorkerOptions
 
 __all__ = ["command"]
 
+Serve: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 SWITCH_INTERVAL = 0.001
 """Seconds a thread may keep the others waiting for the interpreter: the event loop is always busy
 under load, and a broker's and the lease thread would wait Python's 5 ms at each of their turns."""
@@ -46,6 +47,13 @@ under load, and a broker's and the lease thread would wait Python's 5 ms at each
 @click.option("-c", "--concurrency", default=100, show_default=True, help="Jobs at a time.")
 @click.option("--burst", is_flag=True, help="Leave when nothing is due or running.")
 @click.option("--strict", is_flag=True, help="Empty the queues in the order given, not in turn.")
+@click.option(
+    "--loop",
+    type=click.Choice(["asyncio", "trio"]),
+    default="asyncio",
+    show_default=True,
+    help="What runs the tasks.",
+)
 @click.option(
     "--shutdown-timeout",
     default=25.0,
@@ -92,6 +100,7 @@ def command(
     concurrency: int,
     burst: bool,
     strict: bool,
+    loop: Literal["asyncio", "trio"],
     shutdown_timeout: float,
     lease: float,
     on_lease_lost: Literal["cancel", "continue"],
@@ -133,9 +142,10 @@ def command(
     worker = Worker(app, options)
     if line is not None:
         app.use(Progress(line, worker.queues))
+    run = {"asyncio": _run_on_asyncio, "trio": _run_on_trio}[loop]
     _warn(app, app_path)
     _banner(app, app_path, options, worker)
-    _serve(worker)
+    _serve(worker, run)
 
 
 def _warn(app: Aarq, path: str) -> None:
@@ -169,16 +179,32 @@ def _banner(app: Aarq, path: str, options: WorkerOptions, worker: Worker) -> Non
     )
 
 
-def _serve(worker: Worker) -> None:
+def _serve(worker: Worker, run: Callable[[Serve], None]) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(worker.run(signals=True))
+
+    async def serve() -> None:
+        await worker.run(signals=True)
         if worker.abandoned:
             # closing the loop, and the interpreter, would wait for these threads
             logging.shutdown()
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(0)
+
+    run(serve)
+
+
+def _run_on_asyncio(serve: Serve) -> None:
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(serve())
+
+
+def _run_on_trio(serve: Serve) -> None:
+    try:
+        import trio
+    except ImportError:
+        raise ConfigurationError("--loop trio needs trio: pip install trio") from None
+    trio.run(serve)
 
 
 def _loop_factory() -> Callable[[], Any] | None:

@@ -2,6 +2,7 @@
 
 from aioq._broker import BaseBroker, JobPage, LeaseClient
 from aioq._fence import Fence
+from aioq._loop import Loop, call_soon, current_loop
 from aioq._namespace import DEFAULT_NAMESPACE
 from aioq._records import (
     FINISHED,
@@ -50,6 +51,7 @@ __all__ = [
     "JobInfo",
     "JobPage",
     "LeaseClient",
+    "Loop",
     "NewJob",
     "Page",
     "QueueStats",
@@ -63,5 +65,7 @@ __all__ = [
     "Token",
     "Upkeep",
     "WorkerInfo",
+    "call_soon",
+    "current_loop",
     "hookimpl",
 ]

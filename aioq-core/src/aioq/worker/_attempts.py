@@ -1,11 +1,11 @@
 """What this worker holds: one ``Attempt`` per delivery, and the slots they take."""
 
-import asyncio
 from collections.abc import Iterable
 from enum import Enum
 
 import anyio
 
+from aioq._background import Task
 from aioq._records import Delivery, Token
 from aioq.middleware import RunningJob
 
@@ -31,7 +31,7 @@ class Attempt:
         self.token = delivery.token
         self.trusted_until = trusted_until
         """Until this instant (monotonic) the store cannot have given the job to anybody else."""
-        self.task: asyncio.Task[None] | None = None
+        self.task: Task | None = None
         self.job: RunningJob | None = None
         """None until it could be decoded and its task was found."""
         self.started = False

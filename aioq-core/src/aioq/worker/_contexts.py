@@ -4,6 +4,7 @@ from contextvars import Context
 
 from structlog.contextvars import bind_contextvars
 
+from aioq._connections import IN_A_WORKER
 from aioq._records import Delivery
 
 __all__ = ["JobContexts"]
@@ -30,6 +31,7 @@ class JobContexts:
             if len(self._templates) >= MOST_TEMPLATES:
                 self._templates.clear()
             template = self._templates[key] = Context()
+            template.run(IN_A_WORKER.set, True)
             template.run(bind_contextvars, task=delivery.task, queue=delivery.queue)
         context = template.copy()
         context.run(bind_contextvars, job_id=delivery.id, attempt=delivery.retries + 1)

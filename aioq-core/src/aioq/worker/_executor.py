@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import anyio.to_thread
@@ -12,6 +12,7 @@ from aioq import _background
 from aioq._clock import from_ms, monotonic
 from aioq._context import Context
 from aioq._describe import describe
+from aioq._loop import current_loop, unwinds
 from aioq._outcome import (
     Cancelled,
     Dead,
@@ -42,6 +43,7 @@ from aioq.worker._verdict import instruction_in, judge, to_settlement
 if TYPE_CHECKING:
     from aioq._app import Aarq
     from aioq._runtime import Runtime
+    from aioq._trio import TrioTask
 
 __all__ = ["Executor"]
 
@@ -101,7 +103,8 @@ class Executor:
         self._in_threads: set[RunningJob] = set()
         self._given_back: list[Attempt] = []
         """Still running although released; held so that their tasks are not collected."""
-        self._main = asyncio.current_task()
+        self._on_asyncio = isinstance(current_loop(), asyncio.AbstractEventLoop)
+        self._main = asyncio.current_task() if self._on_asyncio else None
 
     @property
     def in_threads(self) -> int:
@@ -112,7 +115,8 @@ class Executor:
         """One attempt from beginning to end."""
         attempt.started = True
         try:
-            outcome = await self._run(attempt)
+            run = self._run if self._on_asyncio else self._run_on_trio
+            outcome = await run(attempt)
             if attempt.ended:
                 self._report("warning", "job.stale", attempt, reason="it had been given back")
             elif outcome is not None:
@@ -169,8 +173,25 @@ class Executor:
         except asyncio.CancelledError:
             return self._cancelled(attempt)
         except (Exception, BaseExceptionGroup) as exc:
+            if unwinds(exc):
+                raise
             return judge(exc, retries_left=job.retries < job.max_retries)
         return Succeeded(result)
+
+    async def _run_on_trio(self, attempt: Attempt) -> Outcome | None:
+        """``_run`` in a scope of its own: there no cancel ends in an ``except``."""
+        task = cast("TrioTask", attempt.task)
+        try:
+            with task.stoppable():
+                return await self._run(attempt)
+        except BaseExceptionGroup as exc:
+            if unwinds(exc):
+                raise
+            # the errors of a group whose cancels were ours
+            self._report(
+                "warning", "job.cancel_error", attempt, reason=describe(exc), exc_info=True
+            )
+        return self._cancelled(attempt)
 
     def _prepare(
         self, attempt: Attempt, task: TaskDef[Any, Any], policy: Policy, body: Body, note: Note
@@ -216,6 +237,8 @@ class Executor:
                         raise
                     raise RuntimeError(CANCELLED_ITSELF) from exc
                 except BaseExceptionGroup as exc:
+                    if unwinds(exc):
+                        raise
                     if instruction := instruction_in(exc):
                         raise instruction  # noqa: B904 - its own cause is the one to keep
                     if isinstance(exc, Exception):
@@ -226,6 +249,8 @@ class Executor:
                 except SystemExit as exc:
                     raise RuntimeError(f"the task called sys.exit({exc.code!r})") from exc
                 except BaseException as exc:
+                    if unwinds(exc):
+                        raise
                     raise RuntimeError(f"the task raised {describe(exc)}") from exc
 
             handler = self._handlers[task] = compose(self._layers, "around_call", call)

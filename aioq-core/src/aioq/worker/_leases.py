@@ -17,6 +17,7 @@ from typing import Any
 
 from aioq._broker import BaseBroker, LeaseClient
 from aioq._clock import monotonic
+from aioq._loop import current_loop
 from aioq._records import Renewed
 from aioq.errors import BrokerUnavailable
 from aioq.worker._attempts import Attempt, Attempts
@@ -66,7 +67,7 @@ class LeaseKeeper:
         self._thread = threading.Thread(target=self._run, name="aioq-leases", daemon=True)
         self._client: LeaseClient | None = None
         self._loop_thread = threading.get_ident()
-        self._loop = asyncio.get_running_loop()
+        self._loop = current_loop()
         self._ticked = self._turned = monotonic()
         self._warned = False
         self._unavailable = False
@@ -174,7 +175,9 @@ class LeaseKeeper:
             )
 
     def _culprit(self) -> Attempt | None:
-        """Whose code the loop is executing."""
+        """Whose code the loop is executing; trio does not tell other threads."""
+        if not isinstance(self._loop, asyncio.AbstractEventLoop):
+            return None
         current = asyncio.current_task(self._loop)
         for attempt in self._attempts.snapshot():
             if attempt.task is current and current is not None:

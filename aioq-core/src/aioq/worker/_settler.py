@@ -4,7 +4,6 @@ No outcome is dropped while the store is out of reach: it is sent again until th
 answered. The bounded backlog holds the worker back, not the outcomes.
 """
 
-import asyncio
 import random
 from collections import deque
 from collections.abc import Sequence
@@ -71,7 +70,7 @@ class Settler:
         self._most = broker.capabilities.max_batch
         self._batches: deque[_Batch] = deque()
         self._calls = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[_background.Task] = set()
         self._unavailable = False
         self._change = anyio.Event()
         self.given_up = False

@@ -6,6 +6,8 @@ import signal
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 
+from aioq._loop import Loop, call_soon, current_loop
+
 __all__ = ["stop_on_signals"]
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -14,7 +16,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 @contextmanager
 def stop_on_signals(stop: Callable[[str], None]) -> Generator[None, None, None]:
     """Call ``stop`` with the signal's name; the handlers found are put back at the end."""
-    loop = asyncio.get_running_loop()
+    loop = current_loop()
     seen: list[int] = []
 
     def received(number: int) -> None:
@@ -25,15 +27,21 @@ def stop_on_signals(stop: Callable[[str], None]) -> Generator[None, None, None]:
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number in SIGNALS:
-        try:
-            loop.add_signal_handler(number, received, number)
-        except NotImplementedError:
-            # Windows has no signal handlers on the loop; a plain one wakes it up
-            signal.signal(number, lambda n, _: loop.call_soon_threadsafe(received, n))
+        _listen(loop, number, received)
     try:
         yield
     finally:
         for number, handler in before.items():
-            with suppress(NotImplementedError):
-                loop.remove_signal_handler(number)
+            if isinstance(loop, asyncio.AbstractEventLoop):
+                with suppress(NotImplementedError):
+                    loop.remove_signal_handler(number)
             signal.signal(number, handler)
+
+
+def _listen(loop: Loop, number: signal.Signals, received: Callable[[int], None]) -> None:
+    if isinstance(loop, asyncio.AbstractEventLoop):
+        with suppress(NotImplementedError):
+            loop.add_signal_handler(number, received, number)
+            return
+    # trio and Windows have no handlers on the loop; a plain one wakes it up
+    signal.signal(number, lambda n, _: call_soon(loop, received, n))

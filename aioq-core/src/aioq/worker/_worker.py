@@ -1,6 +1,5 @@
 """``Worker``: takes an app's jobs from its broker and runs them until it is told to stop."""
 
-import asyncio
 import os
 import socket
 from collections.abc import Awaitable, Callable
@@ -12,7 +11,9 @@ from uuid import uuid4
 
 import anyio
 
+from aioq import _background
 from aioq._clock import monotonic
+from aioq._connections import IN_A_WORKER
 from aioq._log import get_logger
 from aioq._records import WorkerInfo
 from aioq.worker._attempts import Attempt, Attempts, Cause
@@ -95,20 +96,22 @@ class Worker:
         """
         with stop_on_signals(self.stop) if signals else nullcontext():
             # an empty context: nothing of the caller's (a trace span) is inherited by every job
-            task = asyncio.get_running_loop().create_task(self._run(), context=Context())
+            context = Context()
+            context.run(IN_A_WORKER.set, True)
+            task = _background.spawn(self._run(), context)
             try:
-                await asyncio.shield(task)
-            except asyncio.CancelledError:
+                await _background.join(task)
+            except anyio.get_cancelled_exc_class():
                 self._hurry(task)
                 # anyio repeats its cancels; a second one of asyncio's own cuts this short
                 with anyio.CancelScope(shield=True):
-                    await task
+                    await _background.join(task)
                 raise
             finally:
                 self._stop_asked = False
         self.log.info("worker.stopped", worker_id=self.id)
 
-    def _hurry(self, task: "asyncio.Task[None]") -> None:
+    def _hurry(self, task: _background.Task) -> None:
         self.stop("its task was cancelled")
         if self._running is not None and self._running.working:
             self._running.hurry()
@@ -120,7 +123,7 @@ class Worker:
         for task in self.app.tasks.values():
             task.signature.check()
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self.app)
+            await stack.enter_async_context(self.app.connections.working())
             self._running = run = _Run(self)
             stack.callback(run.close)
             for layer in runtime.layers:
@@ -209,8 +212,8 @@ class _Run:
 
     def _start(self, attempt: Attempt) -> None:
         # the attempt keeps the task alive
-        attempt.task = asyncio.get_running_loop().create_task(
-            self.executor.execute(attempt), context=self._contexts.fresh(attempt.delivery)
+        attempt.task = _background.spawn(
+            self.executor.execute(attempt), self._contexts.fresh(attempt.delivery)
         )
 
     def _wake(self) -> None:

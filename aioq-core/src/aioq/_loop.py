@@ -1,0 +1,68 @@
+"""The event loop of the caller, asyncio's or trio's: as a key, and reached from other threads."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+if TYPE_CHECKING:
+    from trio.lowlevel import TrioToken
+
+    Loop: TypeAlias = asyncio.AbstractEventLoop | TrioToken
+else:
+    Loop = Any
+
+__all__ = ["Loop", "call_soon", "current_loop", "has_ended", "is_running", "unwinds"]
+
+
+def current_loop() -> Loop:
+    """The loop that runs in this thread.
+
+    Raises:
+        RuntimeError: none does.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        if "trio" not in sys.modules:
+            raise
+    from trio.lowlevel import current_trio_token
+
+    return current_trio_token()
+
+
+def is_running() -> bool:
+    """Whether a loop runs in this thread, which waiting would block."""
+    try:
+        current_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def has_ended(loop: Loop) -> bool:
+    """Whether this loop is known to be over; of a trio loop that is not known."""
+    return isinstance(loop, asyncio.AbstractEventLoop) and loop.is_closed()
+
+
+def call_soon(loop: Loop, function: Callable[..., Any], *args: Any) -> None:
+    """Call ``function`` in ``loop``, from any thread; nothing happens when the loop has ended."""
+    try:
+        if isinstance(loop, asyncio.AbstractEventLoop):
+            loop.call_soon_threadsafe(function, *args)
+        else:
+            loop.run_sync_soon(function, *args)
+    except RuntimeError:
+        # closed, and all who waited in it are gone; trio's RunFinishedError is one as well
+        return
+
+
+def unwinds(error: BaseException) -> bool:
+    """Whether trio is on its way to a cancelled scope with this: it must not be stopped."""
+    if "trio" not in sys.modules:
+        return False
+    from trio import Cancelled
+
+    if isinstance(error, BaseExceptionGroup):
+        return cast("BaseExceptionGroup[BaseException]", error).subgroup(Cancelled) is not None
+    return isinstance(error, Cancelled)
