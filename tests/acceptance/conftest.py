@@ -3,18 +3,35 @@
 import importlib.util
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
 import pytest
 from acceptance.harness import HERE, Fleet, Journal
+from acceptance.stores import STORES, Place
 
 
-@pytest.fixture(params=["sqlite"])
-def broker_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture(scope="session", params=STORES)
+def place(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    unavailable: Callable[[str], NoReturn],
+) -> Iterator[Place]:
+    """Each kind of store in turn."""
+    store = STORES[request.param]
+    if (missing := store.missing()) is not None:
+        unavailable(missing)
+    place = store.open(tmp_path_factory.mktemp(request.param))
+    yield place
+    place.close()
+
+
+@pytest.fixture
+def broker_url(place: Place, tmp_path: Path) -> str:
     """The store of this test, shared with its worker processes."""
-    return f"sqlite:///{tmp_path / 'jobs.db'}"
+    return place.fresh(tmp_path)
 
 
 @pytest.fixture
