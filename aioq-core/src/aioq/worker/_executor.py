@@ -35,9 +35,10 @@ from aioq._wire import (
 )
 from aioq.errors import PayloadTooLarge
 from aioq.middleware import RunningJob
+from aioq.middleware._instructions import instruction_in
 from aioq.worker._attempts import Attempt, Attempts, Cause
 from aioq.worker._settler import Settler
-from aioq.worker._verdict import instruction_in, judge, to_settlement
+from aioq.worker._verdict import judge, to_settlement
 
 if TYPE_CHECKING:
     from aioq._app import Aarq
