@@ -72,6 +72,13 @@ under load, and a broker's and the lease thread would wait Python's 5 ms at each
     metavar="SECONDS",
     help="How long jobs this worker cannot run wait for a newer worker.",
 )
+@click.option(
+    "--stall-limit",
+    default=300.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="After so long a block of the event loop the process is taken for frozen.",
+)
 @click.option("--health-port", type=int, metavar="PORT", help="Answer health checks here.")
 @click.option("--health-host", default="127.0.0.1", show_default=True, metavar="ADDRESS")
 @click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True)
@@ -94,6 +101,7 @@ def command(
     lease: float,
     on_lease_lost: Literal["cancel", "continue"],
     unknown_task_grace: float,
+    stall_limit: float,
     health_port: int | None,
     health_host: str,
     log_level: str,
@@ -117,6 +125,7 @@ def command(
             lease=lease,
             on_lease_lost=on_lease_lost,
             unknown_task_grace=unknown_task_grace,
+            stall_limit=stall_limit,
             health_port=health_port,
             health_host=health_host,
         )
