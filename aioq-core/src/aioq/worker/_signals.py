@@ -12,14 +12,19 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
-def stop_on_signals(stop: Callable[[str], None]) -> Generator[None, None, None]:
-    """Call ``stop`` with the signal's name; the handlers found are put back at the end."""
+def stop_on_signals(
+    stop: Callable[[str], object], leave: Callable[[int], object] = os._exit
+) -> Generator[None, None, None]:
+    """Call ``stop`` with the first signal's name, and ``leave`` with the exit code at the second.
+
+    The handlers found are put back at the end.
+    """
     loop = asyncio.get_running_loop()
     seen: list[int] = []
 
     def received(number: int) -> None:
         if seen:
-            os._exit(128 + number)
+            leave(128 + number)
         seen.append(number)
         stop(signal.Signals(number).name)
 
