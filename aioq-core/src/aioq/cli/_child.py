@@ -13,6 +13,7 @@ from typing import Any
 
 from aioq.cli._reporting import reporting
 from aioq.worker import Worker
+from aioq.worker._health import HealthReport
 
 __all__ = ["PARENT", "Parent", "run_as_child"]
 
@@ -66,11 +67,11 @@ async def run_as_child(worker: Worker, parent: Parent) -> None:
     loop.add_signal_handler(signal.SIGINT, _nothing)
     parent.gone = lambda: loop.call_soon_threadsafe(worker.stop, "its parent process is gone")
 
-    def tell() -> None:
-        parent.tell({"health": asdict(worker.health()), "running": worker.describe().running})
+    def tell(report: HealthReport) -> None:
+        parent.tell({"health": asdict(report), "running": worker.describe().running})
 
     try:
-        with reporting(tell, REPORT_EVERY):
+        with reporting(worker, tell, REPORT_EVERY):
             await worker.run()
     finally:
         parent.gone = _nothing

@@ -5,22 +5,31 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from aioq.worker import Worker
+from aioq.worker._health import HealthReport
 
 __all__ = ["reporting", "status_line"]
 
+WHILE_STARTING = 0.05
 LONGEST_JOIN = 2.0
 
 
 @contextmanager
-def reporting(tell: Callable[[], None], every: float) -> Generator[None, None, None]:
-    """Call ``tell`` now, every so many seconds from a thread, and once more at the end."""
+def reporting(
+    worker: Worker, tell: Callable[[HealthReport], None], every: float
+) -> Generator[None, None, None]:
+    """Tell how the worker stands: now, when it has started, every so many seconds from then on, and
+    once more at the end."""
     over = threading.Event()
 
     def run() -> None:
-        while not over.wait(every):
-            tell()
+        status = worker.health().status
+        while not over.wait(WHILE_STARTING if status == "starting" else every):
+            report = worker.health()
+            if report.status != "starting":
+                tell(report)
+            status = report.status
 
-    tell()
+    tell(worker.health())
     thread = threading.Thread(target=run, name="aioq-reports", daemon=True)
     thread.start()
     try:
@@ -28,12 +37,11 @@ def reporting(tell: Callable[[], None], every: float) -> Generator[None, None, N
     finally:
         over.set()
         thread.join(LONGEST_JOIN)
-        tell()
+        tell(worker.health())
 
 
-def status_line(worker: Worker) -> str:
+def status_line(worker: Worker, report: HealthReport) -> str:
     """How a worker stands, for people."""
-    report = worker.health()
     loops: dict[str, dict[str, object]] = report.details.get("loops", {})
     if report.status == "failing":
         names = ", ".join(name for name, loop in loops.items() if not loop["ok"])

@@ -36,8 +36,6 @@ class _Slot:
 
     def __init__(self) -> None:
         self.process: Process | None = None
-        self.proven = False
-        """A process has been up here: the app and its options are sound."""
         self.failures = 0
         """Processes in a row that died young."""
         self.starts = 0
@@ -85,7 +83,10 @@ class Supervisor:
         self._changed = asyncio.Event()
         self._grace = options.shutdown_timeout + KILL_AFTER
         self._stall_limit = inf if options.stall_limit is None else options.stall_limit
+        self._proven = False
+        """A process has been up: the app and its options are sound."""
         self._begun = False
+        """All have been up at the same time."""
         self._failure: str | None = None
         self._killed = False
         self._systemd = Notifier.from_environment()
@@ -150,7 +151,7 @@ class Supervisor:
                 process.stop()
             code = await process.wait()
             slot.process = None
-            slot.proven = slot.proven or process.was_ready
+            self._proven = self._proven or process.was_ready
             if self._stopping.is_set():
                 return
             if code == 0 and self._options.burst:
@@ -171,7 +172,7 @@ class Supervisor:
                 "worker.process_failed", reason=reason, hint="it starts again at the next change"
             )
             await self._either(changed)
-        elif not slot.proven and (code > 0 or slot.failures >= MOST_STARTS):
+        elif not self._proven and (code > 0 or slot.failures >= MOST_STARTS):
             self._failure = process.failure or f"a worker process could not start: {reason}"
             self._stop("a worker cannot start")
         else:
@@ -209,6 +210,7 @@ class Supervisor:
 
     def _tell_systemd(self) -> None:
         report = self.report()
+        self._proven = self._proven or any(process.was_ready for process in self._processes())
         self._begun = self._begun or report.ready
         if self._systemd is not None:
             running = sum(process.running for process in self._processes())

@@ -26,6 +26,7 @@ from aioq.cli._supervisor import Supervisor
 from aioq.cli._systemd import Notifier
 from aioq.errors import AioqError, ConfigurationError, InvalidOption
 from aioq.worker import Worker, WorkerOptions
+from aioq.worker._health import HealthReport
 
 __all__ = ["command"]
 
@@ -231,7 +232,11 @@ async def _work(worker: Worker) -> None:
     if systemd is None:
         await worker.run(signals=True)
         return
-    with reporting(lambda: systemd.update(worker.health(), status_line(worker)), systemd.every):
+
+    def tell(report: HealthReport) -> None:
+        systemd.update(report, status_line(worker, report))
+
+    with reporting(worker, tell, systemd.every):
         await worker.run(signals=True)
 
 
