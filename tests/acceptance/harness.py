@@ -1,5 +1,6 @@
 """Real worker processes, what they log, and the journal of what they ran."""
 
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import psutil
 
 HERE = Path(__file__).parent
 LEASE = 2.0
@@ -72,6 +74,11 @@ class WorkerProcess:
         self.process.kill()
         self.process.wait()
 
+    def children(self) -> list[int]:
+        """The processes it has started with ``--processes`` that live, the oldest first."""
+        started = [line["pid"] for line in self.logged("worker.process_started")]
+        return [pid for pid in started if psutil.pid_exists(pid)]
+
     def wait(self, timeout: float) -> int:
         return self.process.wait(timeout)
 
@@ -93,23 +100,27 @@ class Fleet:
     """The worker processes of one test; all are killed at its end."""
 
     def __init__(self, env: dict[str, str], folder: Path) -> None:
-        self._env = env
+        self.env = env
         self._folder = folder
         self.workers: list[WorkerProcess] = []
 
-    async def start(self, *arguments: str, lease: float = LEASE) -> WorkerProcess:
-        """Start a worker and wait until it says that it serves."""
+    async def start(self, *arguments: str, lease: float = LEASE, up: int = 1) -> WorkerProcess:
+        """Start a worker and wait until it, or each of its ``up`` processes, says it serves."""
         log = self._folder / f"worker-{len(self.workers)}.log"
-        worker = WorkerProcess(self._env, log, ("--lease", str(lease), *arguments))
+        worker = WorkerProcess(self.env, log, ("--lease", str(lease), *arguments))
         self.workers.append(worker)
-        await eventually(lambda: bool(worker.logged("worker.started")), 15, worker.text)
+        await eventually(lambda: len(worker.logged("worker.started")) >= up, 15, worker.text)
         return worker
 
     def close(self) -> None:
         for worker in self.workers:
+            children = worker.children()
             if worker.process.poll() is None:
                 worker.signal(signal.SIGCONT)
                 worker.kill()
+            for pid in children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 async def eventually(

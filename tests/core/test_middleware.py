@@ -251,6 +251,18 @@ async def test_snooze_abort_and_what_stops_the_program_pass(verdict: BaseExcepti
     assert passed.value is verdict
 
 
+@pytest.mark.parametrize("verdict", [Snooze(5), Abort("no"), Retry(0.25)])
+async def test_what_a_task_group_in_a_middleware_wrapped_counts_all_the_same(
+    verdict: Exception,
+) -> None:
+    wrapped = ExceptionGroup("a group", [ExceptionGroup("in a group", [verdict])])
+    with pytest.raises(type(verdict)) as raised:
+        await RetryMiddleware().around_call(running(policy=THREE), raising(wrapped))
+    assert raised.value is verdict
+    several = ExceptionGroup("several", [verdict, ValueError("boom")])
+    assert (await retried(running(policy=THREE), several)).__cause__ is several
+
+
 @pytest.mark.parametrize(
     ("retries", "options", "delay"),
     [

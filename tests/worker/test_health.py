@@ -1,20 +1,26 @@
 """The health port tells the truth about each loop, also while the event loop is blocked."""
 
 import json
+import threading
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from http.client import HTTPConnection
 from typing import Any
 
 import anyio
 import anyio.to_thread
 import pytest
-from worker.harness import FaultyBroker, Log, until, working
+from worker.harness import FaultyBroker, Log, ended, until, working
 
 from aioq import Aarq, Context, Worker
 from aioq.errors import BrokerUnavailable, ConfigurationError
 from aioq.worker import WorkerOptions, _health
 
 Ctx = Context[Any]
+LOOPS = {"event_loop", "slots", "fetch", "settle", "upkeep", "beat", "leases"}
+IDLE = {"settle", "leases"}
+"""What says so while it has nothing to do."""
 
 
 def ask(port: int | None, path: str) -> tuple[int, dict[str, Any]]:
@@ -39,7 +45,8 @@ async def test_all_is_well(app: Aarq) -> None:
         for path in ("/readyz", "/livez", "/", "/readyz?verbose"):
             status, report = await asked(worker, path)
             assert (status, report["status"]) == (200, "ok")
-        assert set(report["loops"]) == {"event_loop", "fetch", "upkeep", "beat", "leases"}
+        assert set(report["loops"]) == LOOPS
+        assert {name for name, loop in report["loops"].items() if "idle" in loop} <= IDLE
         assert (await asked(worker, "/elsewhere"))[0] == 404
     assert worker.health_port is None
 
@@ -118,6 +125,110 @@ async def test_leases_that_are_not_renewed_are_named(
         assert [name for name, state in report["loops"].items() if not state["ok"]] == ["leases"]
 
 
+async def test_an_outcome_the_store_does_not_take_is_named(
+    app: Aarq, broker: FaultyBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aioq.worker._worker.HEALTHY_SILENCE", 0.6)
+    monkeypatch.setattr("aioq.worker._fetcher.LONGEST_POLL", 0.1)
+
+    @app.task
+    async def quick(ctx: Ctx) -> None: ...
+
+    async with working(app, lease=0.5) as worker:
+        await until(lambda: worker.health().ready)
+        broker.faults["settle"] = BrokerUnavailable("gone")
+        await quick.enqueue()
+        await until(lambda: not worker.health().ready)
+        loops = worker.health().details["loops"]
+        assert {name: loop["reason"] for name, loop in loops.items() if not loop["ok"]} == {
+            "settle": "gone"
+        }
+        broker.faults.clear()
+        await until(lambda: worker.health().ready)
+
+
+async def test_the_return_of_the_store_shows_before_the_next_beat(
+    app: Aarq, broker: FaultyBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aioq.worker._worker.HEALTHY_SILENCE", 0.5)
+    monkeypatch.setattr("aioq.worker._worker.BEAT_INTERVAL", 0.1)
+    broker.break_all(BrokerUnavailable("gone"))
+    async with working(app, lease=0.5) as worker:
+        await until(lambda: not worker.health().ready and worker.health().alive)
+        broker.faults.clear()
+        await until(lambda: worker.health().ready, within=4)
+
+
+async def test_it_is_not_ready_before_it_works_and_when_it_stops(app: Aarq) -> None:
+    up, go = anyio.Event(), anyio.Event()
+
+    @asynccontextmanager
+    async def lifespan(app: Aarq) -> AsyncIterator[None]:
+        up.set()
+        await go.wait()
+        yield
+
+    running = anyio.Event()
+
+    @app.task
+    async def patient(ctx: Ctx) -> None:
+        running.set()
+        await anyio.sleep_forever()
+
+    app.lifespan = lifespan
+    async with working(app, health_port=0) as worker:
+        await up.wait()
+        assert (await asked(worker, "/livez"))[0] == 200
+        status, report = await asked(worker, "/readyz")
+        assert (status, report["status"]) == (503, "starting")
+        go.set()
+        await until(lambda: worker.health().ready)
+        await patient.enqueue()
+        await running.wait()
+        worker.stop()
+        await until(lambda: worker.health().status == "stopping")
+        assert worker.health().alive
+    assert worker.health().status == "stopped"
+
+
+async def test_a_plain_function_that_outlives_its_job_keeps_its_slot(
+    app: Aarq, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So there are never more threads than slots."""
+    monkeypatch.setattr("aioq.worker._worker.HEALTHY_SILENCE", 0.3)
+    monkeypatch.setattr("aioq.worker._fetcher.LONGEST_POLL", 0.1)
+    go = threading.Event()
+
+    @app.task(timeout=0.02, name="hangs")
+    def hangs(ctx: Ctx) -> None:
+        go.wait(10)
+
+    @app.task
+    async def quick(ctx: Ctx) -> None: ...
+
+    try:
+        async with working(app, concurrency=2, lease=1.0) as worker:
+            await ended(await hangs.enqueue())
+            await ended(await quick.enqueue())
+            await ended(await hangs.enqueue())
+            waiting = await quick.enqueue()
+            await until(lambda: not worker.health().ready)
+            loops = worker.health().details["loops"]
+            (reason,) = [loop["reason"] for loop in loops.values() if not loop["ok"]]
+            assert reason == (
+                "all 2 slots are kept by plain functions that still run although their jobs were "
+                "given up: hangs"
+            )
+            assert [line["reason"] for line in log.of("worker.slots_used_up")] == [reason]
+            assert (await waiting.refresh()).status == "pending"
+            assert worker.abandoned == 2
+            go.set()
+            await ended(waiting)
+            await until(lambda: worker.health().ready)
+    finally:
+        go.set()
+
+
 async def test_the_port_answers_while_the_loop_is_blocked(
     app: Aarq, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,11 +265,12 @@ async def test_a_port_in_use_is_one_sentence(app: Aarq, broker: FaultyBroker) ->
 def test_limits_are_what_the_design_says() -> None:
     from aioq.worker import _worker
 
-    assert _worker.HEALTHY_SILENCE == 10.0
+    # a probe each second, and the loop's own pause before the loss, still make it within 10 s
+    assert _worker.HEALTHY_SILENCE <= 9.0
     health = _health.Health()
     health.expect("event_loop", 1.0)
     health.ok("nobody asked")
-    assert set(health.report()[1]["loops"]) == {"event_loop"}
+    assert set(health.report().details["loops"]) == {"event_loop"}
 
 
 def test_queues_are_names_not_letters(log: Log) -> None:

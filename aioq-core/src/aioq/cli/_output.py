@@ -4,6 +4,7 @@ import os
 import select
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, TextIO
 
@@ -60,8 +61,12 @@ def show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """``warnings.showwarning``: one ``warning:`` line, without source code."""
-    click.echo(f"warning: {one_line(str(message))}", file=file, err=True)
+    """``warnings.showwarning``: one ``warning:`` line, without source code.
+
+    A closed stderr must not turn a warning into an error of the task that caused it.
+    """
+    with suppress(OSError):
+        click.echo(f"warning: {one_line(str(message))}", file=file, err=True)
 
 
 def as_json(value: Any) -> str:

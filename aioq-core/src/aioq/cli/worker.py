@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Callable, Coroutine
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
+from traceback import print_exception
 from typing import Any, Literal, TypeAlias
 
 import click
@@ -15,12 +17,18 @@ import click
 from aioq._app import Aarq
 from aioq._log import get_logger
 from aioq.cli._apps import load_app
+from aioq.cli._child import Parent, run_as_child
 from aioq.cli._draining import Progress
 from aioq.cli._logging import LEVELS, configure_logging
+from aioq.cli._reload import check_watching
+from aioq.cli._reporting import reporting, status_line
 from aioq.cli._root import Session
 from aioq.cli._screen import foot
-from aioq.errors import ConfigurationError, InvalidOption
+from aioq.cli._supervisor import Supervisor
+from aioq.cli._systemd import Notifier
+from aioq.errors import AioqError, ConfigurationError, InvalidOption
 from aioq.worker import Worker, WorkerOptions
+from aioq.worker._health import HealthReport
 
 __all__ = ["command"]
 
@@ -28,10 +36,20 @@ Serve: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 SWITCH_INTERVAL = 0.001
 """Seconds a thread may keep the others waiting for the interpreter: the event loop is always busy
 under load, and a broker's and the lease thread would wait Python's 5 ms at each of their turns."""
+WORDS = "aioq.cli.worker.words"
+
+
+class _Command(click.Command):
+    """Keeps the words it was given: the parent of several workers starts them with the same."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[WORDS] = list(args)
+        return super().parse_args(ctx, args)
 
 
 @click.command(
     "worker",
+    cls=_Command,
     short_help="Run the jobs of an app.",
     epilog="\b\nExample:\n  aioq worker tasks:app -q mail -q default -c 50",
 )
@@ -45,6 +63,14 @@ under load, and a broker's and the lease thread would wait Python's 5 ms at each
     help="Serve this queue; may be repeated. [default: all that the app declares]",
 )
 @click.option("-c", "--concurrency", default=100, show_default=True, help="Jobs at a time.")
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Worker processes; each has its own --concurrency.",
+)
+@click.option("--reload", is_flag=True, help="Start anew when a Python file changes.")
 @click.option("--burst", is_flag=True, help="Leave when nothing is due or running.")
 @click.option("--strict", is_flag=True, help="Empty the queues in the order given, not in turn.")
 @click.option(
@@ -82,6 +108,13 @@ under load, and a broker's and the lease thread would wait Python's 5 ms at each
     metavar="SECONDS",
     help="How long jobs this worker cannot run wait for a newer worker.",
 )
+@click.option(
+    "--stall-limit",
+    default=300.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="After so long a block of the event loop the process is taken for frozen.",
+)
 @click.option("--health-port", type=int, metavar="PORT", help="Answer health checks here.")
 @click.option("--health-host", default="127.0.0.1", show_default=True, metavar="ADDRESS")
 @click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True)
@@ -98,6 +131,8 @@ def command(
     app_path: str,
     queues: tuple[str, ...],
     concurrency: int,
+    processes: int,
+    reload: bool,
     burst: bool,
     strict: bool,
     loop: Literal["asyncio", "trio"],
@@ -105,17 +140,22 @@ def command(
     lease: float,
     on_lease_lost: Literal["cancel", "continue"],
     unknown_task_grace: float,
+    stall_limit: float,
     health_port: int | None,
     health_host: str,
     log_level: str,
     log_format: str | None,
     verbose: bool,
-) -> None:
+) -> int:
     """Run the jobs of APP until SIGTERM or Ctrl-C.
 
     Then it takes no new jobs, waits for those that run, gives back the rest and leaves with exit
     code 0. A second signal leaves at once.
     """
+    context = click.get_current_context()
+    if burst and reload:
+        raise click.UsageError("--burst and --reload exclude each other", context)
+    parent = Parent.from_environment()
     if session is not None and (verbose or log_level == "debug"):
         session.verbose = True
     try:
@@ -128,24 +168,38 @@ def command(
             lease=lease,
             on_lease_lost=on_lease_lost,
             unknown_task_grace=unknown_task_grace,
-            health_port=health_port,
+            stall_limit=stall_limit,
+            health_port=None if parent else health_port,
             health_host=health_host,
         )
     except InvalidOption as exc:
-        raise click.UsageError(str(exc), click.get_current_context()) from exc
+        raise click.UsageError(str(exc), context) from exc
     line = None
-    if burst and sys.stderr.isatty():
-        line = click.get_current_context().with_resource(foot())
+    if burst and processes == 1 and parent is None and sys.stderr.isatty():
+        line = context.with_resource(foot())
     # before the app is there: its module may set up logging its own way
     configure_logging("debug" if verbose else log_level, log_format)
-    app = load_app(app_path)
-    worker = Worker(app, options)
-    if line is not None:
-        app.use(Progress(line, worker.queues))
+    if parent is None and (processes > 1 or reload):
+        verbose = session is not None and session.verbose
+        words: list[str] = context.meta[WORDS]
+        return _supervise(options, processes, reload=reload, words=words, verbose=verbose)
     run = {"asyncio": _run_on_asyncio, "trio": _run_on_trio}[loop]
-    _warn(app, app_path)
-    _banner(app, app_path, options, worker)
-    _serve(worker, run)
+    try:
+        app = load_app(app_path)
+        worker = Worker(app, options)
+        if line is not None:
+            app.use(Progress(line, worker.queues))
+        _warn(app, app_path)
+        _banner(app, app_path, options, worker)
+        _serve(worker, run, parent)
+    except AioqError as exc:
+        if parent is None:
+            raise
+        parent.tell({"failure": str(exc)})
+        if session is not None and session.verbose:
+            print_exception(exc)
+        return 1
+    return 0
 
 
 def _warn(app: Aarq, path: str) -> None:
@@ -179,11 +233,11 @@ def _banner(app: Aarq, path: str, options: WorkerOptions, worker: Worker) -> Non
     )
 
 
-def _serve(worker: Worker, run: Callable[[Serve], None]) -> None:
+def _serve(worker: Worker, run: Callable[[Serve], None], parent: Parent | None) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL)
 
     async def serve() -> None:
-        await worker.run(signals=True)
+        await (_work(worker) if parent is None else run_as_child(worker, parent))
         if worker.abandoned:
             # closing the loop, and the interpreter, would wait for these threads
             logging.shutdown()
@@ -207,6 +261,19 @@ def _run_on_trio(serve: Serve) -> None:
     trio.run(serve)
 
 
+async def _work(worker: Worker) -> None:
+    systemd = Notifier.from_environment()
+    if systemd is None:
+        await worker.run(signals=True)
+        return
+
+    def tell(report: HealthReport) -> None:
+        systemd.update(report, status_line(worker, report))
+
+    with reporting(worker, tell, systemd.every):
+        await worker.run(signals=True)
+
+
 def _loop_factory() -> Callable[[], Any] | None:
     """The loop of uvloop, where that is installed."""
     try:
@@ -214,3 +281,19 @@ def _loop_factory() -> Callable[[], Any] | None:
     except ImportError:
         return None
     return factory
+
+
+def _supervise(
+    options: WorkerOptions, processes: int, *, reload: bool, words: list[str], verbose: bool
+) -> int:
+    if os.name == "nt":
+        raise ConfigurationError(
+            "--processes and --reload need a POSIX system; start workers singly"
+        )
+    if reload:
+        check_watching()
+    command = [sys.executable, "-m", "aioq", *(["-v"] if verbose else []), "worker", *words]
+    supervisor = Supervisor(
+        command, options, processes=processes, reload=Path.cwd() if reload else None
+    )
+    return asyncio.run(supervisor.run())

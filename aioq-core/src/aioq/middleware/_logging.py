@@ -6,6 +6,7 @@ from aioq._describe import describe, exc_info
 from aioq._log import get_logger
 from aioq.errors import Abort, Retry, Snooze
 from aioq.middleware._base import Middleware, Next, Order, Returned
+from aioq.middleware._instructions import instruction_in
 from aioq.middleware._running import RunningJob
 
 __all__ = ["LoggingMiddleware"]
@@ -22,28 +23,30 @@ class LoggingMiddleware(Middleware):
     async def around_call(self, job: RunningJob, call_next: Next) -> Returned:
         try:
             value = await call_next(job)
-        except Retry as retry:
-            self._log.warning(
-                "job.retry",
-                delay=retry.delay,
-                retries_left=job.max_retries - job.retries - 1,
-                reason=str(retry),
-                **_fields(job),
-            )
-            raise
-        except Snooze as snooze:
-            self._log.debug("job.snoozed", delay=snooze.delay)
-            raise
-        except Abort as abort:
-            self._log.error("job.failed", reason=abort.reason, **_fields(job))
-            raise
-        except Exception as error:
-            self._log.error(
-                "job.failed", reason=describe(error), exc_info=exc_info(error), **_fields(job)
-            )
+        except Exception as raised:
+            self._tell(job, instruction_in(raised) or raised)
             raise
         self._log.debug("job.completed")
         return value
+
+    def _tell(self, job: RunningJob, error: Exception) -> None:
+        match error:
+            case Retry(delay=delay):
+                self._log.warning(
+                    "job.retry",
+                    delay=delay,
+                    retries_left=job.max_retries - job.retries - 1,
+                    reason=str(error),
+                    **_fields(job),
+                )
+            case Snooze(delay=delay):
+                self._log.debug("job.snoozed", delay=delay)
+            case Abort(reason=reason):
+                self._log.error("job.failed", reason=reason, **_fields(job))
+            case _:
+                self._log.error(
+                    "job.failed", reason=describe(error), exc_info=exc_info(error), **_fields(job)
+                )
 
 
 def _fields(job: RunningJob) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import random
 from aioq._describe import describe
 from aioq.errors import Abort, Retry, Snooze
 from aioq.middleware._base import Middleware, Next, Order, Returned
+from aioq.middleware._instructions import instruction_in
 from aioq.middleware._running import RunningJob
 
 __all__ = ["RetryMiddleware", "retry_delay"]
@@ -22,20 +23,29 @@ class RetryMiddleware(Middleware):
     async def around_call(self, job: RunningJob, call_next: Next) -> Returned:
         try:
             return await call_next(job)
-        except (Snooze, Abort):
-            raise
-        except Retry as asked:
-            if job.retries >= job.max_retries:
-                raise Abort(
-                    f"{asked}, but none of its {job.max_retries} retries is left"
-                ) from asked
-            if asked.delay is None:
-                asked.delay = retry_delay(job)
-            raise
-        except Exception as error:
-            if job.retries >= job.max_retries or not isinstance(error, job.options.retry_on):
+        except Exception as raised:
+            error = instruction_in(raised) or raised
+            self._decide(job, error)
+            if error is raised:
                 raise
-            raise Retry(retry_delay(job), describe(error)) from error
+            raise error  # noqa: B904 - its own cause is the one to keep
+
+    @staticmethod
+    def _decide(job: RunningJob, error: Exception) -> None:
+        """Raise what takes the place of ``error``, if anything does."""
+        left = job.max_retries - job.retries
+        match error:
+            case Retry() if left <= 0:
+                spent = f"none of its {job.max_retries} retries is left"
+                raise Abort(f"{error}, but {spent}") from error
+            case Retry(delay=None):
+                error.delay = retry_delay(job)
+            case Retry() | Snooze() | Abort():
+                return
+            case _ if left > 0 and isinstance(error, job.options.retry_on):
+                raise Retry(retry_delay(job), describe(error)) from error
+            case _:
+                return
 
 
 def retry_delay(job: RunningJob) -> float:

@@ -12,7 +12,8 @@ __all__ = ["TimeoutMiddleware"]
 class TimeoutMiddleware(Middleware):
     """Cancels what runs longer than the job's ``timeout`` and raises ``TaskTimeout`` in its place.
 
-    A plain function cannot be stopped: its thread goes on, and its outcome is ignored.
+    A plain function cannot be stopped: its thread goes on, its outcome is ignored, and its slot
+    stays taken until it returns.
     """
 
     order = Order.LIMIT

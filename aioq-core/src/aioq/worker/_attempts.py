@@ -63,7 +63,9 @@ class Attempts:
     """All attempts of one worker; ``free`` slots are those without a job that still runs."""
 
     def __init__(self, concurrency: int) -> None:
-        self._concurrency = concurrency
+        self.slots = concurrency
+        self.kept = 0
+        """Slots of jobs that were given up while their functions still run in threads."""
         self._by_id: dict[str, Attempt] = {}
         self._running = 0
         self._quarantined = 0
@@ -71,7 +73,7 @@ class Attempts:
 
     @property
     def free(self) -> int:
-        return self._concurrency - self._running
+        return max(0, self.slots - self._running - self.kept)
 
     @property
     def running(self) -> int:
@@ -104,6 +106,15 @@ class Attempts:
         attempt.ended = True
         self._running -= 1
         self._quarantined -= attempt.delivery.quarantined
+        self._change.set()
+
+    def keep_slot(self) -> None:
+        """A function runs on although its job is given up."""
+        self.kept += 1
+
+    def give_slot_back(self) -> None:
+        """Such a function has returned."""
+        self.kept -= 1
         self._change.set()
 
     def forget(self, attempt: Attempt) -> None:

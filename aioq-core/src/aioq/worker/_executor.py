@@ -2,10 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-import anyio
-import anyio.to_thread
 import msgspec
 
 from aioq import _background
@@ -36,9 +35,11 @@ from aioq._wire import (
 )
 from aioq.errors import PayloadTooLarge
 from aioq.middleware import RunningJob
+from aioq.middleware._instructions import instruction_in
 from aioq.worker._attempts import Attempt, Attempts, Cause
 from aioq.worker._settler import Settler
-from aioq.worker._verdict import instruction_in, judge, to_settlement
+from aioq.worker._threads import Threads
+from aioq.worker._verdict import judge, to_settlement
 
 if TYPE_CHECKING:
     from aioq._app import Aarq
@@ -64,7 +65,7 @@ class Executor:
         worker_id: of this worker.
         attempts: told when a job has ended.
         settler: stores the verdicts.
-        threads: how many plain functions may run at once.
+        threads: run plain functions.
         grace: seconds for which a job that cannot run here is handed back.
         came_back: called when a job returned to the queue, due now or later.
         log: a logger.
@@ -78,7 +79,7 @@ class Executor:
         worker_id: str,
         attempts: Attempts,
         settler: Settler,
-        threads: int,
+        threads: Threads,
         grace: float,
         came_back: Callable[[], None],
         log: Any,
@@ -91,7 +92,7 @@ class Executor:
         self._worker_id = worker_id
         self._attempts = attempts
         self._settler = settler
-        self._threads = anyio.CapacityLimiter(threads)
+        self._threads = threads
         self._grace_ms = grace * 1000
         self._came_back = came_back
         self._log = log
@@ -100,16 +101,10 @@ class Executor:
         """What the app's lifespan yielded."""
         self.stopping = False
         """Jobs that have not begun are given back."""
-        self._in_threads: set[RunningJob] = set()
         self._given_back: list[Attempt] = []
         """Still running although released; held so that their tasks are not collected."""
         self._on_asyncio = isinstance(current_loop(), asyncio.AbstractEventLoop)
         self._main = asyncio.current_task() if self._on_asyncio else None
-
-    @property
-    def in_threads(self) -> int:
-        """Plain functions that run now, given up ones included."""
-        return len(self._in_threads)
 
     async def execute(self, attempt: Attempt) -> None:
         """One attempt from beginning to end."""
@@ -260,15 +255,8 @@ class Executor:
     def _call_async(fn: Callable[..., Awaitable[Any]], job: RunningJob) -> Awaitable[Any]:
         return fn(job.ctx, *job.args, **job.kwargs)
 
-    async def _call_in_thread(self, fn: Callable[..., Any], job: RunningJob) -> Any:
-        def call() -> Any:
-            self._in_threads.add(job)
-            try:
-                return fn(job.ctx, *job.args, **job.kwargs)
-            finally:
-                self._in_threads.discard(job)
-
-        return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._threads)
+    def _call_in_thread(self, fn: Callable[..., Any], job: RunningJob) -> Awaitable[Any]:
+        return self._threads.run(job.task_name, partial(fn, job.ctx, *job.args, **job.kwargs))
 
     def _cancelled(self, attempt: Attempt) -> Outcome | None:
         match attempt.cause:

@@ -1,6 +1,7 @@
 """Claims jobs into free slots: never more than can start at once."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -9,6 +10,7 @@ from aioq._broker import BaseBroker
 from aioq._clock import monotonic
 from aioq._records import Claimed
 from aioq.worker._attempts import Attempt, Attempts
+from aioq.worker._loops import Rest
 from aioq.worker._options import WorkerOptions
 from aioq.worker._settler import Settler
 
@@ -70,16 +72,15 @@ class Fetcher:
         self._stopped = True
         self._pause.cancel()
 
-    async def step(self) -> None:
-        """Wait for a free slot, claim, start what was claimed; wait where there was nothing."""
+    async def step(self) -> Rest | None:
+        """Claim into free slots and start what was claimed; rest where there was nothing."""
         if self._settler.full:
             await self._wait(self._settler.room, None)
         wanted = min(self._attempts.free, self._most)
         if wanted <= 0:
-            await self._wait(self._attempts.changed, LONGEST_POLL)
-            return
+            return partial(self._wait, self._attempts.changed, LONGEST_POLL)
         if self._stopped:
-            return
+            return None
         self._awake = anyio.Event()
         self._ended = self._attempts.next_change()
         idle = not len(self._attempts)
@@ -101,11 +102,12 @@ class Fetcher:
             else:
                 self._attempts.adopt(held, delivery, trusted_until)
                 self._log.warning("job.adopted", job_id=delivery.id, task=delivery.task)
-        if not claimed.jobs:
-            # a job that ended after the store looked may have enqueued another before
-            if self._options.burst and idle and not self._awake.is_set():
-                self.exhausted.set()
-            await self._rest(claimed, quarantined)
+        if claimed.jobs:
+            return None
+        # a job that ended after the store looked may have enqueued another before
+        if self._options.burst and idle and not self._awake.is_set():
+            self.exhausted.set()
+        return self._rest(claimed, quarantined)
 
     def _in_turn(self) -> tuple[str, ...]:
         if self._options.strict or len(self._queues) == 1:
@@ -113,13 +115,14 @@ class Fetcher:
         self._turn = (self._turn + 1) % len(self._queues)
         return self._queues[self._turn :] + self._queues[: self._turn]
 
-    async def _rest(self, claimed: Claimed, quarantined: bool) -> None:
+    def _rest(self, claimed: Claimed, quarantined: bool) -> Rest:
         """Sleep until a hint, until the next job is due, or for a poll."""
         pause = LONGEST_POLL
         if claimed.due_in_ms is not None:
             pause = min(pause, max(SHORTEST_POLL, claimed.due_in_ms / 1000 + 0.001))
         news = self._awake.wait
-        await self._wait(self._any_news if self._options.burst or not quarantined else news, pause)
+        event = self._any_news if self._options.burst or not quarantined else news
+        return partial(self._wait, event, pause)
 
     async def _wait(self, event: Callable[[], Awaitable[None]], seconds: float | None) -> None:
         """Wait for ``event``, or so long, or until the worker stops."""

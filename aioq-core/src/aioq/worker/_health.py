@@ -1,74 +1,149 @@
-"""Whether each loop of the worker still does its work, and a port that says so.
+"""Whether each part of the worker still does its work, and a port that says so.
 
 The port is served by a thread of its own, so it answers also while the event loop is blocked.
 """
 
 import json
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from math import inf
+from typing import Any, Literal, TypeAlias
 
 from aioq._clock import monotonic
 from aioq.errors import ConfigurationError
 
-__all__ = ["Health", "HealthServer"]
+__all__ = ["Health", "HealthReport", "HealthServer", "HealthStatus"]
+
+HealthStatus: TypeAlias = Literal["starting", "ok", "failing", "stopping", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReport:
+    """How a worker stands.
+
+    Attributes:
+        status: ``ok`` when it works and every loop of it did its work lately.
+        alive: False when only a new process helps.
+        details: the parts that make up the status, as JSON can hold them.
+    """
+
+    status: HealthStatus
+    alive: bool
+    details: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def ready(self) -> bool:
+        """Whether it does what it is there for."""
+        return self.status == "ok"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"status": self.status, **self.details}
+
 
 PARDON = 1.0
 """Seconds for which a loop may fail before that shows: a lost connection is no outage."""
 
 
+class _Loop:
+    """When a loop last succeeded, for how long it may be silent, and since when it fails."""
+
+    __slots__ = ("failing", "fatal_after", "idle", "last", "reason", "within")
+
+    def __init__(self, within: float, fatal_after: float) -> None:
+        self.within = within
+        self.fatal_after = fatal_after
+        self.last = monotonic()
+        self.idle = False
+        self.failing: float | None = None
+        self.reason: str | None = None
+
+    def report(self, now: float) -> dict[str, Any]:
+        silent = now - self.last
+        pardoned = self.failing is None or now - self.failing <= PARDON
+        report: dict[str, Any] = {
+            "ok": silent <= self.within and pardoned,
+            "silent_for": round(silent, 3),
+        }
+        if self.idle:
+            report["idle"] = True
+        if self.reason is not None:
+            report["reason"] = self.reason
+        return report
+
+
 class Health:
-    """When each loop last succeeded, how long it may be silent, and since when it fails."""
+    """What the loops of one worker say of themselves; may be asked from any thread."""
 
     def __init__(self) -> None:
-        self._loops: dict[str, tuple[float, float]] = {}
-        self._failing: dict[str, float] = {}
+        self._loops: dict[str, _Loop] = {}
+        self._phase: Literal["starting", "working", "stopping", "stopped"] = "starting"
 
-    def expect(self, name: str, within: float) -> None:
-        """A loop that must report at least every ``within`` seconds."""
-        self._loops[name] = (monotonic(), within)
+    def expect(self, name: str, within: float, *, fatal_after: float = inf) -> None:
+        """A loop that must report at least every ``within`` seconds; once it has been silent for
+        ``fatal_after``, the process is past helping."""
+        self._loops[name] = _Loop(within, fatal_after)
 
-    def ok(self, name: str) -> None:
-        """The loop has just done its work; loops nobody expects anything of may report, too."""
-        if name in self._loops:
-            self._loops[name] = (monotonic(), self._loops[name][1])
-        self._failing.pop(name, None)
+    def begin(self) -> None:
+        """The start is over: from now on silence counts."""
+        for loop in self._loops.values():
+            loop.last = monotonic()
+        self._phase = "working"
 
-    def failed(self, name: str) -> None:
-        """The loop could not do its work, and goes on trying."""
-        self._failing.setdefault(name, monotonic())
+    def stopping(self) -> None:
+        """It takes no more work."""
+        self._phase = "stopping"
 
-    def report(self) -> tuple[bool, dict[str, Any]]:
-        """Whether all is well, and each loop's silence in seconds."""
+    def stopped(self) -> None:
+        """No loop runs any more."""
+        self._phase = "stopped"
+
+    def ok(self, name: str, *, idle: bool = False) -> None:
+        """The loop has just done its work, or, ``idle``, found that there is none to do; loops
+        nobody expects anything of may report, too."""
+        if (loop := self._loops.get(name)) is not None:
+            loop.last, loop.idle = monotonic(), idle
+            loop.failing, loop.reason = None, None
+
+    def failed(self, name: str, reason: str) -> None:
+        """The loop has just failed; its silence goes on, and now has a reason."""
+        if (loop := self._loops.get(name)) is not None:
+            loop.idle, loop.reason = False, reason
+            if loop.failing is None:
+                loop.failing = monotonic()
+
+    def report(self) -> HealthReport:
+        """The verdict, and each loop's silence in seconds."""
         now = monotonic()
-        loops = {
-            name: {
-                "ok": now - last <= within and now - self._failing.get(name, now) <= PARDON,
-                "silent_for": round(now - last, 3),
-            }
-            for name, (last, within) in list(self._loops.items())
-        }
-        well = all(entry["ok"] for entry in loops.values())
-        return well, {"status": "ok" if well else "failing", "loops": loops}
-
-    def alive(self) -> bool:
-        """Whether the event loop itself turns."""
-        last, within = self._loops["event_loop"]
-        return monotonic() - last <= within
+        loops = {name: loop.report(now) for name, loop in self._loops.items()}
+        alive = self._phase in ("starting", "stopped") or all(
+            now - loop.last <= loop.fatal_after for loop in self._loops.values()
+        )
+        status: HealthStatus
+        if self._phase != "working":
+            status = self._phase
+        else:
+            status = "ok" if alive and all(entry["ok"] for entry in loops.values()) else "failing"
+        return HealthReport(status, alive, {"loops": loops})
 
 
 class HealthServer:
-    """``/readyz``: 200 while all loops work, else 503. ``/livez``: 503 when the event loop is
-    blocked for good and the process should be replaced.
+    """``/readyz``: 200 while all is well, else 503. ``/livez``: 503 when only a new process helps.
+
+    Args:
+        ask: how things stand; called from the server's threads.
+        host: address to listen on.
+        port: 0 takes a free one.
 
     Raises:
         ConfigurationError: the port cannot be bound.
     """
 
-    def __init__(self, health: Health, host: str, port: int) -> None:
+    def __init__(self, ask: Callable[[], HealthReport], host: str, port: int) -> None:
         try:
-            self._server = ThreadingHTTPServer((host, port), _handler(health))
+            self._server = ThreadingHTTPServer((host, port), _handler(ask))
         except OSError as exc:
             raise ConfigurationError(
                 f"the health port {host}:{port} cannot be opened: {exc.strerror or exc}"
@@ -85,20 +160,20 @@ class HealthServer:
         self._server.server_close()
 
 
-def _handler(health: Health) -> type[BaseHTTPRequestHandler]:
+def _handler(ask: Callable[[], HealthReport]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = 5
 
         def do_GET(self) -> None:
-            well, report = health.report()
+            report = ask()
             match self.path.partition("?")[0].rstrip("/"):
                 case "/livez":
-                    well = health.alive()
+                    well = report.alive
                 case "/readyz" | "":
-                    pass
+                    well = report.ready
                 case _:
                     return self.send_error(HTTPStatus.NOT_FOUND)
-            body = json.dumps(report).encode()
+            body = json.dumps(report.as_dict()).encode()
             self.send_response(HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))

@@ -128,7 +128,7 @@ class LeaseKeeper:
         for start in range(0, len(held), TOKENS_PER_CALL):
             self._renew(self._client, held[start : start + TOKENS_PER_CALL])
         self._unavailable = False
-        self._health.ok("leases")
+        self._health.ok("leases", idle=not held)
         self._due = monotonic() + self._interval
 
     def _renew(self, client: LeaseClient, held: Sequence[Attempt]) -> None:
@@ -144,17 +144,14 @@ class LeaseKeeper:
 
     def _failed(self, exc: Exception) -> None:
         if isinstance(exc, BrokerUnavailable):
+            reason = str(exc)
             if not self._unavailable:
-                self._log.warning("broker.unavailable", loop="leases", reason=str(exc))
+                self._log.warning("broker.unavailable", loop="leases", reason=reason)
         else:
-            self._log.error(
-                "worker.error",
-                loop="leases",
-                reason=f"{type(exc).__name__}: {exc}",
-                exc_info=True,
-            )
+            reason = f"{type(exc).__name__}: {exc}"
+            self._log.error("worker.error", loop="leases", reason=reason, exc_info=True)
+        self._health.failed("leases", reason)
         self._unavailable = True
-        self._health.failed("leases")
 
     def _watch(self, blocked: float) -> None:
         if blocked <= WARN_AFTER:

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import anyio
 import anyio.lowlevel
@@ -10,43 +10,44 @@ import anyio.lowlevel
 from aioq.errors import BrokerUnavailable
 from aioq.worker._health import Health
 
-__all__ = ["run_loop"]
+__all__ = ["Rest", "Step", "run_loop"]
 
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 2.0
 
+Rest: TypeAlias = Callable[[], Awaitable[None]]
+"""Waits until there is something to do again."""
+Step: TypeAlias = Callable[[], Awaitable[Rest | None]]
+"""One round of work; it returns how to wait for the next, or None to go on at once."""
+
 
 async def run_loop(
-    name: str,
-    step: Callable[[], Awaitable[None]],
-    *,
-    stopping: anyio.Event,
-    health: Health,
-    log: Any,
+    name: str, step: Step, *, stopping: anyio.Event, health: Health, log: Any
 ) -> None:
-    """Repeat ``step`` until ``stopping`` is set; it waits by itself where it has nothing to do.
+    """Repeat ``step`` until ``stopping`` is set.
 
     A store that is out of reach is reported once, any other error each time.
     """
     pause = 0.0
     while not stopping.is_set():
         try:
-            await step()
+            rest = await step()
         except BrokerUnavailable as exc:
+            health.failed(name, str(exc))
             if not pause:
                 log.warning("broker.unavailable", loop=name, reason=str(exc))
         except Exception as exc:
-            log.error(
-                "worker.error", loop=name, reason=f"{type(exc).__name__}: {exc}", exc_info=True
-            )
+            reason = f"{type(exc).__name__}: {exc}"
+            health.failed(name, reason)
+            log.error("worker.error", loop=name, reason=reason, exc_info=True)
         else:
             health.ok(name)
-            await anyio.lowlevel.checkpoint()  # a store in memory answers without ever yielding
             if pause:
                 log.info("broker.back", loop=name)
                 pause = 0.0
+            # a store in memory answers without ever yielding
+            await (anyio.lowlevel.checkpoint() if rest is None else rest())
             continue
-        health.failed(name)
         pause = min(max(FIRST_PAUSE, pause * 2), LONGEST_PAUSE)
         with anyio.move_on_after(pause * random.uniform(0.5, 1.0)):
             await stopping.wait()

@@ -17,6 +17,7 @@ from aioq._records import Settled, Settlement, Token
 from aioq._wire import Note, encode_note
 from aioq.errors import BatchRejected, BrokerError, BrokerUnavailable
 from aioq.worker._attempts import Attempt
+from aioq.worker._health import Health
 
 __all__ = ["Settler", "Stored"]
 
@@ -64,8 +65,9 @@ class _Batch:
 class Settler:
     """Settles the attempts of one worker."""
 
-    def __init__(self, broker: BaseBroker, log: Any) -> None:
+    def __init__(self, broker: BaseBroker, health: Health, log: Any) -> None:
         self._broker = broker
+        self._health = health
         self._log = log
         self._most = broker.capabilities.max_batch
         self._batches: deque[_Batch] = deque()
@@ -179,14 +181,13 @@ class Settler:
             except BrokerUnavailable as exc:
                 if not self._unavailable:
                     self._log.warning("broker.unavailable", loop="settle", reason=str(exc))
+                self._health.failed("settle", str(exc))
             except Exception as exc:
-                self._log.error(
-                    "worker.error",
-                    loop="settle",
-                    reason=f"{type(exc).__name__}: {exc}",
-                    exc_info=True,
-                )
+                reason = f"{type(exc).__name__}: {exc}"
+                self._log.error("worker.error", loop="settle", reason=reason, exc_info=True)
+                self._health.failed("settle", reason)
             else:
+                self._health.ok("settle")
                 self._unavailable = False
                 return answers
             self._unavailable = True

@@ -8,26 +8,31 @@ from contextlib import contextmanager, suppress
 
 from aioq._loop import Loop, call_soon, current_loop
 
-__all__ = ["stop_on_signals"]
+__all__ = ["listen", "stop_on_signals"]
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
-def stop_on_signals(stop: Callable[[str], None]) -> Generator[None, None, None]:
-    """Call ``stop`` with the signal's name; the handlers found are put back at the end."""
+def stop_on_signals(
+    stop: Callable[[str], object], leave: Callable[[int], object] = os._exit
+) -> Generator[None, None, None]:
+    """Call ``stop`` with the first signal's name, and ``leave`` with the exit code at the second.
+
+    The handlers found are put back at the end.
+    """
     loop = current_loop()
     seen: list[int] = []
 
     def received(number: int) -> None:
         if seen:
-            os._exit(128 + number)
+            leave(128 + number)
         seen.append(number)
         stop(signal.Signals(number).name)
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number in SIGNALS:
-        _listen(loop, number, received)
+        listen(loop, number, received)
     try:
         yield
     finally:
@@ -38,7 +43,8 @@ def stop_on_signals(stop: Callable[[str], None]) -> Generator[None, None, None]:
             signal.signal(number, handler)
 
 
-def _listen(loop: Loop, number: signal.Signals, received: Callable[[int], None]) -> None:
+def listen(loop: Loop, number: signal.Signals, received: Callable[[int], object]) -> None:
+    """Call ``received`` in ``loop`` with the number of each such signal."""
     if isinstance(loop, asyncio.AbstractEventLoop):
         with suppress(NotImplementedError):
             loop.add_signal_handler(number, received, number)

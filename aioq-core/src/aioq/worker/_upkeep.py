@@ -2,11 +2,13 @@
 
 import random
 from collections.abc import Callable
+from functools import partial
 
 import anyio
 
 from aioq._broker import BaseBroker
 from aioq._records import WorkerInfo
+from aioq.worker._loops import Rest
 from aioq.worker._options import WorkerOptions
 
 __all__ = ["Beat", "UpkeepLoop"]
@@ -25,11 +27,12 @@ class UpkeepLoop:
         self._lease_ms = int(options.lease * 1000)
         self.interval = min(LONGEST_INTERVAL, options.lease / 5)
 
-    async def step(self) -> None:
+    async def step(self) -> Rest | None:
         """One round; the next follows at once while there is more to do."""
         done = await self._broker.upkeep(self._queues, lease_ms=self._lease_ms)
-        if not done.more:
-            await anyio.sleep(self.interval * random.uniform(0.8, 1.0))
+        if done.more:
+            return None
+        return partial(anyio.sleep, self.interval * random.uniform(0.8, 1.0))
 
 
 class Beat:
@@ -39,6 +42,6 @@ class Beat:
         self._broker = broker
         self._describe = describe
 
-    async def step(self) -> None:
+    async def step(self) -> Rest:
         await self._broker.beat(self._describe())
-        await anyio.sleep(BEAT_INTERVAL)
+        return partial(anyio.sleep, BEAT_INTERVAL)

@@ -17,34 +17,21 @@ from aioq._outcome import (
 )
 from aioq._records import Settlement, Token
 from aioq._wire import Note, encode_note
-from aioq.errors import Abort, Retry, Snooze
+from aioq.errors import Retry, Snooze
+from aioq.middleware._instructions import instruction_in
 
-__all__ = ["instruction_in", "judge", "to_settlement"]
+__all__ = ["judge", "to_settlement"]
 
 
 def judge(error: BaseException, *, retries_left: bool) -> Outcome:
     """The verdict on an attempt that raised ``error`` through the whole onion."""
-    match error:
-        case Retry(delay=delay) if retries_left:
-            return Retried(delay or 0.0, error.__cause__ or error)
+    match instruction_in(error) or error:
+        case Retry(delay=delay) as retry if retries_left:
+            return Retried(delay or 0.0, retry.__cause__ or retry)
         case Snooze(delay=delay):
             return Snoozed(delay)
-        case BaseExceptionGroup() as group if instruction := instruction_in(group):
-            return judge(instruction, retries_left=retries_left)
-        case _:
-            return Failed(error)
-
-
-def instruction_in(group: BaseExceptionGroup[BaseException]) -> Retry | Snooze | Abort | None:
-    """A task group wraps what its children raise; the instruction inside still counts when it is
-    alone."""
-    match group.exceptions:
-        case [Retry() | Snooze() | Abort() as only]:
-            return only
-        case [BaseExceptionGroup() as inner]:
-            return instruction_in(inner)
-        case _:
-            return None
+        case final:
+            return Failed(final)
 
 
 def to_settlement(token: Token, outcome: Outcome, note: Note, carry: dict[str, str]) -> Settlement:

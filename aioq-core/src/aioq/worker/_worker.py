@@ -2,10 +2,10 @@
 
 import os
 import socket
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, nullcontext
 from contextvars import Context
 from importlib.metadata import version
+from math import inf
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -20,12 +20,13 @@ from aioq.worker._attempts import Attempt, Attempts, Cause
 from aioq.worker._contexts import JobContexts
 from aioq.worker._executor import Executor
 from aioq.worker._fetcher import Fetcher
-from aioq.worker._health import Health, HealthServer
+from aioq.worker._health import Health, HealthReport, HealthServer
 from aioq.worker._leases import LeaseKeeper
-from aioq.worker._loops import run_loop
+from aioq.worker._loops import Step, run_loop
 from aioq.worker._options import WorkerOptions
 from aioq.worker._settler import Settler
 from aioq.worker._signals import stop_on_signals
+from aioq.worker._threads import Threads
 from aioq.worker._upkeep import BEAT_INTERVAL, Beat, UpkeepLoop
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ LAST_RESORT = 1.2
 """Seconds beyond the shutdown timeout for what was cancelled to end and be stored."""
 FAREWELL = 0.3
 """Seconds to leave the registry."""
-HEALTHY_SILENCE = 10.0
+HEALTHY_SILENCE = 8.0
+"""Seconds: with what it takes to notice and to be asked, a lost store shows within 10."""
 HINTS_AGAIN = 1.0
 
 
@@ -65,13 +67,17 @@ class Worker:
     @property
     def abandoned(self) -> int:
         """Plain functions that still run in threads although their jobs were given up."""
-        return self._running.executor.in_threads if self._running else 0
+        return self._running.threads.running if self._running else 0
 
     @property
     def health_port(self) -> int | None:
         """The port that is served; differs from the option where that is 0."""
         server = self._running.health_server if self._running else None
         return server.port if server else None
+
+    def health(self) -> HealthReport:
+        """How it stands, as the health port tells it; may be asked from any thread."""
+        return self._running.health.report() if self._running else HealthReport("starting", True)
 
     def stop(self, reason: str = "asked") -> None:
         """Begin a graceful stop; call it from the worker's event loop."""
@@ -161,17 +167,20 @@ class _Run:
         self._options = options
         self._grace = anyio.CancelScope()
         self.stopping = anyio.Event()
+        self._used_up = False
         self.working = False
         """Between the start-up and the last lifespan's end: the only time a stop is orderly."""
         self.attempts = Attempts(options.concurrency)
-        self._settler = Settler(runtime.broker, self._log)
+        self.health = Health()
+        self._settler = Settler(runtime.broker, self.health, self._log)
+        self.threads = Threads(self.attempts)
         self.executor = Executor(
             worker.app,
             runtime,
             worker_id=worker.id,
             attempts=self.attempts,
             settler=self._settler,
-            threads=options.concurrency,
+            threads=self.threads,
             grace=options.unknown_task_grace,
             came_back=self._wake,
             log=self._log,
@@ -187,23 +196,24 @@ class _Run:
             self._log,
         )
         self._contexts = JobContexts()
-        self._health = Health()
-        self._leases = LeaseKeeper(runtime.broker, self.attempts, options, self._health, self._log)
+        self._leases = LeaseKeeper(runtime.broker, self.attempts, options, self.health, self._log)
         self._upkeep = UpkeepLoop(runtime.broker, worker.queues, options)
         self._expect_loops()
         self.health_server: HealthServer | None = None
         if options.health_port is not None:
             self.health_server = HealthServer(
-                self._health, options.health_host, options.health_port
+                self.health.report, options.health_host, options.health_port
             )
 
     def _expect_loops(self) -> None:
-        stall = self._options.stall_limit
-        self._health.expect("event_loop", float("inf") if stall is None else stall)
-        self._health.expect("fetch", HEALTHY_SILENCE)
-        self._health.expect("upkeep", HEALTHY_SILENCE)
-        self._health.expect("beat", BEAT_INTERVAL + HEALTHY_SILENCE)
-        self._health.expect("leases", self._options.lease / 3 + HEALTHY_SILENCE)
+        stall = inf if self._options.stall_limit is None else self._options.stall_limit
+        self.health.expect("event_loop", HEALTHY_SILENCE, fatal_after=stall)
+        self.health.expect("slots", HEALTHY_SILENCE, fatal_after=stall)
+        self.health.expect("fetch", HEALTHY_SILENCE)
+        self.health.expect("settle", HEALTHY_SILENCE)
+        self.health.expect("upkeep", HEALTHY_SILENCE)
+        self.health.expect("beat", BEAT_INTERVAL + HEALTHY_SILENCE)
+        self.health.expect("leases", self._options.lease / 3 + HEALTHY_SILENCE)
 
     def close(self) -> None:
         if self.health_server is not None:
@@ -222,6 +232,7 @@ class _Run:
     async def work(self) -> None:
         """Run all loops until the stop, then wind down in order."""
         self.working = True
+        self.health.begin()
         self._leases.start()
         beat = Beat(self._broker, self._worker.describe)
         fetched = anyio.Event()
@@ -239,6 +250,7 @@ class _Run:
                 await self._wind_down(fetched)
                 group.cancel_scope.cancel()
         finally:
+            self.health.stopped()
             self._settler.give_up()
             for attempt in self.attempts.snapshot():
                 attempt.abandon()
@@ -247,8 +259,8 @@ class _Run:
                 await self._leave()
             self.working = False
 
-    async def _loop(self, name: str, step: Callable[[], Awaitable[None]]) -> None:
-        await run_loop(name, step, stopping=self.stopping, health=self._health, log=self._log)
+    async def _loop(self, name: str, step: Step) -> None:
+        await run_loop(name, step, stopping=self.stopping, health=self.health, log=self._log)
 
     async def _fetch(self, fetched: anyio.Event) -> None:
         await self._loop("fetch", self._fetcher.step)
@@ -274,7 +286,7 @@ class _Run:
         """Tells the lease thread that the loop turns, and does what the thread has learnt."""
         while True:
             self._leases.tick()
-            self._health.ok("event_loop")
+            self._look_around()
             while self._leases.news:
                 renewed = self._leases.news.popleft()
                 for attempt in self.attempts.with_tokens(renewed.cancelled):
@@ -282,6 +294,25 @@ class _Run:
                 for attempt in self.attempts.with_tokens(renewed.lost):
                     self._lost(attempt)
             await anyio.sleep(self._leases.tick_every)
+
+    def _look_around(self) -> None:
+        """Tell the health of what has no loop of its own, or nothing to do."""
+        self.health.ok("event_loop")
+        if not self._settler.open:
+            self.health.ok("settle", idle=True)
+        trouble = self.threads.trouble
+        if trouble is None:
+            self.health.ok("slots")
+        else:
+            self.health.failed("slots", trouble)
+            if not self._used_up and not self.stopping.is_set():
+                self._log.error(
+                    "worker.slots_used_up",
+                    reason=trouble,
+                    hint="nothing runs here until one of them returns: give what they wait for a "
+                    "time-out of its own, and restart the worker",
+                )
+        self._used_up = trouble is not None
 
     def _lost(self, attempt: Attempt) -> None:
         if self._options.on_lease_lost == "cancel":
@@ -303,6 +334,7 @@ class _Run:
     async def _wind_down(self, fetched: anyio.Event) -> None:
         """Claim no more; wait; give back what still runs; store every outcome."""
         deadline = monotonic() + self._options.shutdown_timeout + LAST_RESORT
+        self.health.stopping()
         self.executor.stopping = True
         self._fetcher.stop()
         self._grace.deadline = anyio.current_time() + self._options.shutdown_timeout

@@ -1,0 +1,159 @@
+"""``--processes``: a parent that keeps its workers running, and workers that outlive no parent."""
+
+import json
+import os
+import signal
+import time
+from http.client import HTTPConnection
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import anyio
+import psutil
+import pytest
+from acceptance.harness import RESCUE, Fleet, Journal, WorkerProcess, eventually
+from servers.redis import RedisServer, free_port
+
+pytestmark = pytest.mark.anyio
+on_one_store = pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+
+
+def gone(pids: list[int]) -> bool:
+    return not any(psutil.pid_exists(pid) for pid in pids)
+
+
+async def running_in(jobs: ModuleType, journal: Journal, seconds: float, count: int = 2) -> Any:
+    """So many jobs, each running."""
+    sent = [await jobs.work.enqueue(seconds) for _ in range(count)]
+    await eventually(lambda: len(journal.count("start")) == count, 10)
+    return sent
+
+
+async def test_killed_processes_are_replaced_and_their_jobs_run_again(
+    jobs: ModuleType, fleet: Fleet, journal: Journal
+) -> None:
+    """Two workers of two processes each; one process of each is killed."""
+    async with anyio.create_task_group() as group:
+        for _ in range(2):
+            group.start_soon(lambda: fleet.start("--processes", "2", "-c", "5", up=2))
+    sent = await jobs.app.enqueue_many([jobs.work.job(0.1) for _ in range(300)])
+    await eventually(lambda: len(journal.count("end")) >= 60, 20)
+    killed = [worker.children()[0] for worker in fleet.workers]
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    at = time.monotonic()
+    interrupted = {e.job_id for e in journal.entries() if e.pid in killed} - set(
+        journal.count("end")
+    )
+    assert interrupted, "they were killed between jobs: the test shows nothing"
+    for worker in fleet.workers:
+        await eventually(lambda worker=worker: len(worker.children()) == 2, 2, worker.text)
+
+    async def all_done() -> bool:
+        return sum(s.completed for s in await jobs.app.broker.queue_stats()) == len(sent)
+
+    await eventually(all_done, 30)
+    for job_id, starts in journal.count("start").items():
+        assert starts == 1 + (job_id in interrupted)
+    for job_id in interrupted:
+        assert journal.of(job_id)[1].at - at <= RESCUE
+    fresh = {worker.children()[1] for worker in fleet.workers}
+    assert fresh & {entry.pid for entry in journal.entries()}, "the new ones work as well"
+
+
+@on_one_store
+async def test_sigterm_of_the_parent_is_a_graceful_stop_of_all(
+    jobs: ModuleType, fleet: Fleet, journal: Journal
+) -> None:
+    """Also where the whole group hears it, as systemd and a terminal do it."""
+    worker = await fleet.start("--processes", "2", "-c", "1", up=2)
+    children = worker.children()
+    running = await running_in(jobs, journal, 1.0)
+    waiting = await jobs.work.enqueue()
+    for pid in (*children, worker.pid):
+        os.kill(pid, signal.SIGTERM)
+    assert worker.wait(timeout=10) == 0
+    assert gone(children)
+    assert [(await job.refresh()).status for job in running] == ["completed"] * 2
+    assert (await waiting.refresh()).status == "pending"
+
+
+@on_one_store
+async def test_processes_whose_parent_was_killed_stop_gracefully(
+    jobs: ModuleType, fleet: Fleet, journal: Journal
+) -> None:
+    worker = await fleet.start("--processes", "2", "-c", "1", up=2)
+    children = worker.children()
+    running = await running_in(jobs, journal, 1.0)
+    waiting = await jobs.work.enqueue()
+    worker.kill()
+    await eventually(lambda: gone(children), 10, worker.text)
+    assert [(await job.refresh()).status for job in running] == ["completed"] * 2
+    assert (await waiting.refresh()).status == "pending"
+    reasons = [line["reason"] for line in worker.logged("worker.stopping")]
+    assert reasons == ["its parent process is gone"] * 2
+
+
+@on_one_store
+async def test_a_second_signal_takes_all_down_at_once(
+    jobs: ModuleType, fleet: Fleet, journal: Journal
+) -> None:
+    worker = await fleet.start("--processes", "2", up=2)
+    children = worker.children()
+    await running_in(jobs, journal, 60.0)
+    worker.signal(signal.SIGINT)
+    await eventually(lambda: len(worker.logged("worker.stopping")) == 3, 5)
+    worker.signal(signal.SIGINT)
+    assert worker.wait(timeout=2) == 128 + signal.SIGINT
+    await eventually(lambda: gone(children), 2)
+
+
+@on_one_store
+async def test_a_process_that_stands_still_is_replaced(
+    jobs: ModuleType, fleet: Fleet, journal: Journal
+) -> None:
+    worker = await fleet.start("--processes", "1", "--stall-limit", "1")
+    assert worker.children() == [], "one process needs no parent"
+    worker = await fleet.start("--processes", "2", "--stall-limit", "1", up=2)
+    frozen, other = worker.children()
+    os.kill(frozen, signal.SIGSTOP)
+    await eventually(lambda: worker.logged("worker.process_killed") != [], 5, worker.text)
+    await eventually(lambda: len(worker.logged("worker.started")) == 3, 10, worker.text)
+    assert worker.children()[0] == other
+
+
+def readiness(port: int) -> tuple[int, dict[str, Any]]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+async def becomes(worker: WorkerProcess, port: int, status: int) -> float:
+    return await eventually(lambda: readiness(port)[0] == status, 12, worker.text)
+
+
+@pytest.mark.parametrize("place", ["redis"], indirect=True)
+async def test_the_health_port_tells_of_the_stores_loss_and_return_within_ten_seconds(
+    place: object, fleet: Fleet, tmp_path: Path
+) -> None:
+    port = free_port()
+    with RedisServer(tmp_path / "own") as server:
+        fleet.env["AIOQ_BROKER_URL"] = server.url
+        worker = await fleet.start("--processes", "2", "--health-port", str(port), up=2)
+        children = worker.children()
+        await becomes(worker, port, 200)
+        server.kill()
+        assert await becomes(worker, port, 503) <= 10
+        _, report = readiness(port)
+        assert report["status"] == "failing"
+        assert [process["pid"] for process in report["processes"]] == children
+        for process in report["processes"]:
+            assert "127.0.0.1" in process["loops"]["fetch"]["reason"]
+        server.start()
+        assert await becomes(worker, port, 200) <= 10
+        assert worker.children() == children
