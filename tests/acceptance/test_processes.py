@@ -54,8 +54,10 @@ async def test_killed_processes_are_replaced_and_their_jobs_run_again(
         return sum(s.completed for s in await jobs.app.broker.queue_stats()) == len(sent)
 
     await eventually(all_done, 30)
+    # a job may have run to its end there, and died before its outcome was stored
+    in_hand = {entry.job_id for entry in journal.entries() if entry.pid in killed}
     for job_id, starts in journal.count("start").items():
-        assert starts == 1 + (job_id in interrupted)
+        assert starts == 2 if job_id in interrupted else starts <= 1 + (job_id in in_hand)
     for job_id in interrupted:
         assert journal.of(job_id)[1].at - at <= RESCUE
     fresh = {worker.children()[1] for worker in fleet.workers}
@@ -152,8 +154,12 @@ async def test_the_health_port_tells_of_the_stores_loss_and_return_within_ten_se
         _, report = readiness(port)
         assert report["status"] == "failing"
         assert [process["pid"] for process in report["processes"]] == children
-        for process in report["processes"]:
-            assert "127.0.0.1" in process["loops"]["fetch"]["reason"]
+
+        def named() -> bool:
+            loops = [process["loops"] for process in readiness(port)[1]["processes"]]
+            return all("127.0.0.1" in loop["fetch"].get("reason", "") for loop in loops)
+
+        await eventually(named, 10, worker.text)
         server.start()
         assert await becomes(worker, port, 200) <= 10
         assert worker.children() == children

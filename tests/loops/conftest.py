@@ -11,10 +11,12 @@ import pytest
 from servers.redis import RedisServer, find_redis_server
 
 PREAMBLE = """
-import asyncio, os, sys, threading, warnings
+import asyncio, logging, os, sys, threading, warnings
 from aioq import Aarq
 from aioq.errors import *
 
+# a slow machine is no fault of the program
+logging.getLogger("asyncio").setLevel(logging.ERROR)
 app = Aarq(os.environ["AIOQ_TEST_STORE"])
 
 @app.task(name="t", save_result=True)

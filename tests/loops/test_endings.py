@@ -26,6 +26,8 @@ async def bare():
 
 asyncio.run(bare())
 asyncio.run(bare())
+for thread in threading.enumerate()[1:]:
+    thread.join(5)
 print("threads afterwards:", threading.active_count())
 
 jobs = []

@@ -92,14 +92,15 @@ def test_a_loop_that_fails_is_named_after_a_second(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(_health, "monotonic", lambda: now)
     health = _health.Health()
     health.expect("fetch", 10.0)
-    health.failed("fetch")
+    health.begin()
+    health.failed("fetch", "refused")
     now += 1.0
-    assert health.report()[0], "a lost connection is no outage"
-    health.failed("fetch")
+    assert health.report().ready, "a lost connection is no outage"
+    health.failed("fetch", "refused")
     now += 0.1
-    assert not health.report()[0]
+    assert not health.report().ready
     health.ok("fetch")
-    assert health.report()[0]
+    assert health.report().ready
 
 
 async def test_leases_that_are_not_renewed_are_named(
