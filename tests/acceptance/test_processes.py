@@ -37,7 +37,7 @@ async def test_killed_processes_are_replaced_and_their_jobs_run_again(
     async with anyio.create_task_group() as group:
         for _ in range(2):
             group.start_soon(lambda: fleet.start("--processes", "2", "-c", "5", up=2))
-    sent = await jobs.app.enqueue_many([jobs.work.job(0.1) for _ in range(300)])
+    sent = await jobs.app.enqueue_many([jobs.work.job(0.1) for _ in range(800)])
     await eventually(lambda: len(journal.count("end")) >= 60, 20)
     killed = [worker.children()[0] for worker in fleet.workers]
     for pid in killed:
