@@ -61,7 +61,7 @@ def test_a_wrong_command_line_is_one_sentence_and_exit_code_2(run, words, senten
 
 def test_no_near_command_lists_all(run):
     assert run("xyz").err == (
-        "error: there is no command 'xyz'; commands: enqueue, jobs, plugins, worker "
+        "error: there is no command 'xyz'; commands: enqueue, jobs, migrate, plugins, worker "
         "(see 'aioq --help')\n"
     )
 
