@@ -36,12 +36,18 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._read = 0
+        self._entries: list[Entry] = []
 
     def entries(self) -> list[Entry]:
-        if not self.path.exists():
-            return []
-        lines = [line.split() for line in self.path.read_text().splitlines()]
-        return [Entry(a, b, int(c), float(d), int(e)) for a, b, c, d, e in lines]
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                file.seek(self._read)
+                news = file.read()
+            self._read += len(news)
+            lines = [line.split() for line in news.decode().splitlines()]
+            self._entries += [Entry(a, b, int(c), float(d), int(e)) for a, b, c, d, e in lines]
+        return self._entries
 
     def count(self, event: str) -> Counter[str]:
         return Counter(entry.job_id for entry in self.entries() if entry.event == event)

@@ -1,0 +1,76 @@
+"""Every accepted job ends, whatever dies; the tasks' own journal is the ledger.
+
+``AIOQ_TEST_LEDGER_JOBS`` sets how many jobs there are: 20 000 take about a minute.
+"""
+
+import os
+import time
+from types import ModuleType
+
+import anyio
+import anyio.to_thread
+import pytest
+from acceptance.harness import LEASE, Fleet, Journal, eventually
+from acceptance.stores import Server
+
+pytestmark = pytest.mark.anyio
+
+JOBS = int(os.environ.get("AIOQ_TEST_LEDGER_JOBS", "3000"))
+BATCH = 50
+KILL_EVERY = 2.0
+SECONDS = 0.05
+CONCURRENCY = 10
+
+
+async def test_workers_and_the_server_are_killed_and_no_accepted_job_is_lost(
+    server: Server, jobs: ModuleType, fleet: Fleet, journal: Journal
+) -> None:
+    """One of three workers is killed every two seconds, the server once, half way."""
+    accepted: set[str] = set()
+    killed: set[int] = set()
+    began = time.monotonic()
+
+    async def produce() -> None:
+        for _ in range(JOBS // BATCH):
+            batch = [jobs.work.job(SECONDS) for _ in range(BATCH)]
+            await jobs.app.enqueue_many(batch)
+            accepted.update(job.id for job in batch)
+
+    async def keep_killing() -> None:
+        while True:
+            await anyio.sleep(KILL_EVERY)
+            victim = next(worker for worker in fleet.workers if worker.process.poll() is None)
+            victim.kill()
+            killed.add(victim.pid)
+            await fleet.start("-c", str(CONCURRENCY))
+
+    async def all_ended() -> bool:
+        return len(accepted) == JOBS and journal.count("end").keys() == accepted
+
+    for _ in range(3):
+        await fleet.start("-c", str(CONCURRENCY))
+    async with anyio.create_task_group() as group:
+        group.start_soon(produce)
+        group.start_soon(keep_killing)
+        await eventually(lambda: len(journal.count("end")) >= JOBS // 2, 120)
+        await anyio.to_thread.run_sync(server.kill)
+        await anyio.to_thread.run_sync(server.start)
+        await eventually(all_ended, 120 + 2 * LEASE)
+        group.cancel_scope.cancel()
+
+    async def nothing_left() -> bool:
+        (stats,) = await jobs.app.broker.queue_stats()
+        live = stats.pending + stats.scheduled + stats.running + stats.retrying
+        return not live + stats.failed + stats.dead + stats.cancelled
+
+    await eventually(nothing_left, 3 * LEASE)
+    twice = {job_id for job_id, ends in journal.count("end").items() if ends > 1}
+    again = {job_id for job_id, starts in journal.count("start").items() if starts > 1}
+    for job_id in again:
+        *before, _ = journal.of(job_id)
+        assert {entry.pid for entry in before} <= killed, "run again, and its worker was not killed"
+    assert len(again) <= len(killed) * CONCURRENCY
+    print(
+        f"{JOBS} jobs in {time.monotonic() - began:.1f} s, {len(killed)} workers killed, "
+        f"{len(again)} jobs started again, {len(twice)} of them after they had ended"
+    )
