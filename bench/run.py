@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import postgres
 import raw_sqlite
 from drain import Drained, drain, quiet
 
@@ -69,6 +70,8 @@ CASES: dict[str, Callable[[int], dict[str, float]]] = {
     "memory": memory,
     "sqlite NORMAL": lambda jobs: sqlite(jobs, "NORMAL"),
     "sqlite FULL": lambda jobs: sqlite(jobs, "FULL"),
+    "postgres": postgres.beside_others,
+    "postgres with a million records": postgres.with_records,
 }
 
 

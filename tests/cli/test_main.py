@@ -73,8 +73,8 @@ def test_a_wrong_command_line_is_one_sentence_and_exit_code_2(run, words, senten
 
 def test_no_near_command_lists_all(run):
     assert run("xyz").err == (
-        "error: there is no command 'xyz'; commands: enqueue, jobs, plugins, prune, queues, "
-        "worker, workers (see 'aioq --help')\n"
+        "error: there is no command 'xyz'; commands: enqueue, jobs, migrate, plugins, prune, "
+        "queues, worker, workers (see 'aioq --help')\n"
     )
 
 

@@ -159,7 +159,7 @@ def test_an_unknown_option_of_a_task_names_the_nearest(app: Aarq, option: str, h
 
 @pytest.mark.parametrize(
     ("option", "hint"),
-    [("dealy", "did you mean 'delay'?"), ("backoff", "known options: delay, job_id, priority")],
+    [("dealy", "did you mean 'delay'?"), ("backoff", "known options: connection, delay, job_id")],
 )
 def test_an_unknown_option_of_a_job_names_the_nearest(
     task: TaskDef[..., Any], option: str, hint: str

@@ -8,7 +8,6 @@ import importlib.util
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -16,8 +15,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import redis
+from servers.ports import free_port
 
-__all__ = ["RedisServer", "find_redis_server", "free_port", "serve_redis", "start_cluster"]
+__all__ = ["RedisServer", "find_redis_server", "serve_redis", "start_cluster"]
 
 _START = 15.0
 
@@ -37,16 +37,6 @@ def find_redis_server() -> str | None:
                     shipped.chmod(0o755)  # a wheel may lose the bit
             return str(shipped)
     return None
-
-
-def free_port() -> int:
-    """A port nobody listens on now; a cluster needs the one 10 000 above as well."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if port < 55_000:
-            return port
 
 
 class RedisServer:

@@ -116,6 +116,7 @@ async def enqueue_keeps_types() -> None:
 
 async def options_keep_types() -> None:
     soon = compute.options(delay=timedelta(minutes=5), priority=10)
+    assert_type(await compute.options(connection=object()).enqueue(1), Job[int])
     assert_type(await soon.enqueue(1), Job[int])
     later = greet.options(run_at=datetime.now(UTC), queue="other", retries=1, retry_delay=0.5)
     assert_type(await later.enqueue("a"), Job[str])

@@ -334,10 +334,16 @@ class Aarq:
 
     # -- enqueue -----------------------------------------------------------------------------------
 
-    async def enqueue_many(self, jobs: Iterable[Job[R]], /) -> list[Job[R]]:
+    async def enqueue_many(
+        self, jobs: Iterable[Job[R]], /, *, connection: object | None = None
+    ) -> list[Job[R]]:
         """Send jobs made by ``task.job(...)``, of any tasks and queues, in few round trips.
 
         All or nothing on SQL stores; per queue and batch elsewhere.
+
+        Args:
+            jobs: unsent jobs.
+            connection: store them in its transaction, as ``task.options(connection=...)``.
 
         Returns:
             The same job objects.
@@ -345,8 +351,12 @@ class Aarq:
         Raises:
             PayloadTooLarge: a job is too large; none was sent.
             EnqueueManyError: some were not accepted; it says which were.
+            NotSupported: the broker does not know the ``connection``.
         """
         batch = list(jobs)
+        if connection is not None:
+            for job in batch:
+                job.enclose(connection)
         if batch:
             await self._send(batch)
         return batch
@@ -359,8 +369,15 @@ class Aarq:
             raise next(iter(exc.errors.values())) from None
 
     def send_sync(self, jobs: Sequence[Job[Any]]) -> None:
-        """``send`` from a thread without an event loop (for ``TaskDef``)."""
-        _portal.call(lambda: self.send(jobs))
+        """``send`` without an event loop (for ``TaskDef``)."""
+        if all(job.connection is None for job in jobs):
+            _portal.call(lambda: self.send(jobs))
+            return
+        self._check_queues(jobs)
+        try:
+            _portal.run_here(self.freeze().inside.send_sync(jobs))
+        except EnqueueManyError as exc:
+            raise next(iter(exc.errors.values())) from None
 
     async def look_up(self, job_id: str, reader: TaskReader) -> Job[Any] | None:
         """A job read with the annotations of one task (for ``TaskDef``)."""
@@ -368,11 +385,18 @@ class Aarq:
         return None if info is None else Job.from_info(info, reader=reader, store=self.connections)
 
     async def _send(self, jobs: Sequence[Job[Any]]) -> None:
+        if any(job.connection is not None for job in jobs):
+            self._check_queues(jobs)
+            await self.freeze().inside.send(jobs)
+            return
         client = await self.connections.client()
+        self._check_queues(jobs)
+        await client.send(jobs)
+
+    def _check_queues(self, jobs: Sequence[Job[Any]]) -> None:
         for job in jobs:
             if job.queue not in self._warned:
                 self._check_served(job.queue)
-        await client.send(jobs)
 
     def _check_served(self, queue: str) -> None:
         self._warned.add(queue)
@@ -381,7 +405,7 @@ class Aarq:
                 f"no task of this app declares the queue {queue!r}: a worker serves it only when "
                 f"told to, 'aioq worker ... -q {queue}'",
                 RuntimeWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
 
 

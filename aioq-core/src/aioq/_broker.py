@@ -50,6 +50,10 @@ __all__ = ["BaseBroker", "LeaseClient", "check_loop"]
 Self = TypeVar("Self", bound="BaseBroker")
 
 PRUNE_BATCH = 1000
+_INSIDE = (
+    "enqueue in a transaction of yours: options(connection=...) is for brokers that keep their "
+    "jobs in your database, such as PostgresBroker"
+)
 
 
 class LeaseClient(ABC):
@@ -277,6 +281,23 @@ class BaseBroker(ABC):
                 return info
             await anyio.sleep(pause)
             pause = min(pause * 1.5, 1.0)
+
+    async def enqueue_inside(self, connection: object, jobs: Sequence[NewJob]) -> Sequence[Added]:
+        """Store jobs in the transaction that the caller's ``connection`` is in.
+
+        Nothing is opened, committed or sent again, and the broker need not be open. ``exists``
+        answers an id that is live, or with ``check_exists`` one whose record is kept, and leaves
+        the transaction usable. What the driver raises goes to the caller as it is.
+
+        Raises:
+            ConfigurationError: no such connection is known, or it belongs to
+                ``enqueue_inside_sync``.
+        """
+        raise self._lacks(_INSIDE)
+
+    def enqueue_inside_sync(self, connection: object, jobs: Sequence[NewJob]) -> Sequence[Added]:
+        """``enqueue_inside`` on a connection that works without an event loop."""
+        raise self._lacks(_INSIDE)
 
     async def cancel(self, job_ids: Sequence[str]) -> Sequence[CancelAnswer]:
         """Cancel waiting jobs at once; mark running ones and hint their worker."""

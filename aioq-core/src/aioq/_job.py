@@ -55,6 +55,8 @@ class Draft(NamedTuple):
     delay_ms: int = 0
     own_id: bool = False
     """The caller chose the id."""
+    connection: object | None = None
+    """The caller's own; the job is stored in its transaction."""
 
 
 class Job(Generic[R_co]):
@@ -194,10 +196,21 @@ class Job(Generic[R_co]):
             check_exists=draft.own_id,
         )
 
+    @property
+    def connection(self) -> object | None:
+        """Whose transaction an unsent job is to be stored in (for the app)."""
+        return None if self._draft is None else self._draft.connection
+
+    def enclose(self, connection: object) -> None:
+        """Store this unsent job in the transaction of ``connection`` (for the app)."""
+        if self._draft is not None:
+            self._draft = self._draft._replace(connection=connection)
+
     def accepted(self, store: JobStore, at_ms: int) -> None:
         """The store has taken this job (for the app)."""
         self._store = store
         self._enqueued_ms = at_ms
+        self.enclose(None)
         if self._run_at_ms is None:
             self._run_at_ms = at_ms + (self._draft.delay_ms if self._draft else 0)
         self.status = "scheduled" if self._run_at_ms > at_ms else "pending"

@@ -41,6 +41,7 @@ class JobOptions(TypedDict, total=False):
     save_result: bool
     result_ttl: int
     job_id: str
+    connection: object
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,23 +112,26 @@ _TASK_FIELDS = frozenset(field.name for field in fields(TaskOptions))
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When a job is due, and the id its caller gave it."""
+    """When a job is due, the id its caller gave it, and whose transaction it is stored in."""
 
     delay_ms: int = 0
     at_ms: int | None = None
     job_id: str | None = None
+    connection: object | None = None
 
     def override(self, options: JobOptions) -> "Schedule":
-        if not options.keys() & {"delay", "run_at", "job_id"}:
-            return self
         if "delay" in options and "run_at" in options:
             raise InvalidOption("give either delay or run_at, not both")
-        job_id = check_job_id(options["job_id"]) if "job_id" in options else self.job_id
+        changed = self
         if "delay" in options:
-            return Schedule(_delay_ms(options["delay"]), None, job_id)
+            changed = replace(changed, delay_ms=_delay_ms(options["delay"]), at_ms=None)
         if "run_at" in options:
-            return Schedule(0, _instant_ms(options["run_at"]), job_id)
-        return Schedule(self.delay_ms, self.at_ms, job_id)
+            changed = replace(changed, delay_ms=0, at_ms=_instant_ms(options["run_at"]))
+        if "job_id" in options:
+            changed = replace(changed, job_id=check_job_id(options["job_id"]))
+        if "connection" in options:
+            changed = replace(changed, connection=options["connection"])
+        return changed
 
 
 def check_job_options(options: Iterable[str]) -> None:

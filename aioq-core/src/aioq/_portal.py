@@ -1,16 +1,20 @@
-"""One event loop in a thread, for callers that have none; started on first use, closed at exit."""
+"""Async code for callers without an event loop.
+
+There is one loop in a thread for all of them, started on first use and closed at exit; what never
+waits needs none.
+"""
 
 import asyncio
 import atexit
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
 from aioq import _loop
 from aioq._fork import after_fork
 from aioq.errors import ConfigurationError
 
-__all__ = ["call", "loop"]
+__all__ = ["call", "loop", "run_here"]
 
 R = TypeVar("R")
 
@@ -63,6 +67,25 @@ def call(fn: Callable[[], Coroutine[Any, Any, R]]) -> R:
 def loop() -> asyncio.AbstractEventLoop | None:
     """The shared loop, if it runs."""
     return _portal.loop if _portal is not None else None
+
+
+def run_here(awaitable: Awaitable[R]) -> R:
+    """The answer of something awaitable that never waits, in this thread and this context.
+
+    Raises:
+        ConfigurationError: it wanted to wait.
+    """
+    running: Generator[Any, Any, R] = awaitable.__await__()
+    try:
+        next(running)
+    except StopIteration as end:
+        answer: R = end.value
+        return answer
+    running.close()
+    raise ConfigurationError(
+        "a middleware waits for something in around_enqueue, which enqueue_sync() on a connection "
+        "cannot: use 'await task.enqueue(...)' on an asynchronous connection"
+    )
 
 
 def _started() -> _Portal:

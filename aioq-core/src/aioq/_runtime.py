@@ -7,12 +7,12 @@ from aioq._broker import BaseBroker
 from aioq._codec import Codec
 from aioq._job import Job, JobStore
 from aioq._pipeline import compose, in_order
-from aioq._records import Added
-from aioq._sender import Sender
-from aioq.errors import AioqError, EnqueueManyError, JobExists
+from aioq._records import Added, NewJob
+from aioq._sender import Answer, Sender
+from aioq.errors import AioqError, EnqueueManyError, InvalidOption, JobExists
 from aioq.middleware import Middleware, Send
 
-__all__ = ["Client", "Runtime"]
+__all__ = ["Client", "Inside", "Runtime"]
 
 
 class Runtime:
@@ -26,6 +26,7 @@ class Runtime:
         self.broker = broker
         self.codec = codec
         self.layers = in_order(layers)
+        self.inside = Inside(self)
         broker.bind(codec)
 
 
@@ -52,18 +53,53 @@ class Client:
         """
         limit = self._broker.max_payload
         answers = await self._sender.send([job.to_record(limit) for job in jobs])
-        accepted: list[str] = []
-        errors: dict[str, AioqError] = {}
-        for job, answer in zip(jobs, answers, strict=True):
-            match answer:
-                case Added("exists"):
-                    errors[job.id] = JobExists(
-                        f"a job with id {job.id} exists already: it is live, or its record is kept"
-                    )
-                case Added():
-                    job.accepted(self._store, answer.at_ms)
-                    accepted.append(job.id)
-                case error:
-                    errors[job.id] = error
-        if errors:
-            raise EnqueueManyError(accepted, errors)
+        _note(jobs, answers, self._store)
+
+
+class Inside:
+    """The enqueueing side of a runtime in transactions of its callers, in any thread or loop."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._broker = runtime.broker
+        self.send: Send = compose(runtime.layers, "around_enqueue", self._submit)
+        self.send_sync: Send = compose(runtime.layers, "around_enqueue", self._submit_sync)
+        """Waits for nothing but middleware."""
+
+    async def _submit(self, jobs: Sequence[Job[Any]]) -> None:
+        connection, records = self._prepare(jobs)
+        answers = await self._broker.enqueue_inside(connection, records)
+        _note(jobs, answers, self._broker)
+
+    async def _submit_sync(self, jobs: Sequence[Job[Any]]) -> None:
+        connection, records = self._prepare(jobs)
+        answers = self._broker.enqueue_inside_sync(connection, records)
+        _note(jobs, answers, self._broker)
+
+    def _prepare(self, jobs: Sequence[Job[Any]]) -> tuple[object, list[NewJob]]:
+        connection = jobs[0].connection
+        if any(job.connection is not connection for job in jobs):
+            raise InvalidOption("the jobs of one call must all have the same connection, or none")
+        return connection, [job.to_record(self._broker.max_payload) for job in jobs]
+
+
+def _note(jobs: Sequence[Job[Any]], answers: Sequence[Answer], store: JobStore) -> None:
+    """Tell the jobs what became of them.
+
+    Raises:
+        EnqueueManyError: the store did not accept all of them.
+    """
+    accepted: list[str] = []
+    errors: dict[str, AioqError] = {}
+    for job, answer in zip(jobs, answers, strict=True):
+        match answer:
+            case Added("exists"):
+                errors[job.id] = JobExists(
+                    f"a job with id {job.id} exists already: it is live, or its record is kept"
+                )
+            case Added():
+                job.accepted(store, answer.at_ms)
+                accepted.append(job.id)
+            case error:
+                errors[job.id] = error
+    if errors:
+        raise EnqueueManyError(accepted, errors)

@@ -97,7 +97,9 @@ class TaskDef(Generic[P, R_co]):
         Args:
             **options: ``queue``, ``delay`` (seconds or timedelta), ``run_at`` (aware datetime),
                 ``priority``, ``retries``, ``retry_delay`` and ``timeout`` (seconds),
-                ``save_result``, ``result_ttl`` (seconds), ``job_id`` (a UUID).
+                ``save_result``, ``result_ttl`` (seconds), ``job_id`` (a UUID), ``connection`` (a
+                connection or session to the broker's database: the job is stored in its
+                transaction, by brokers that can; nothing is opened or committed).
 
         Raises:
             InvalidOption: an unknown name or a value out of range.
@@ -133,7 +135,12 @@ class TaskDef(Generic[P, R_co]):
             body=body,
             arguments=(args, kwargs),
             run_at_ms=schedule.at_ms,
-            draft=Draft(self._packed_policy, schedule.delay_ms, schedule.job_id is not None),
+            draft=Draft(
+                self._packed_policy,
+                schedule.delay_ms,
+                schedule.job_id is not None,
+                schedule.connection,
+            ),
         )
 
     async def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R_co]:
@@ -145,6 +152,9 @@ class TaskDef(Generic[P, R_co]):
             PayloadTooLarge: the arguments exceed the broker's ``max_payload``.
             JobExists: the ``job_id`` given in the options is taken.
             EnqueueError: the store refused it, or did not answer; the message says which.
+            NotSupported: the broker does not know the ``connection`` of the options.
+
+        With ``connection``, errors of its driver are raised as they are.
         """
         job = self.job(*args, **kwargs)
         await self._home.send((job,))
@@ -153,8 +163,11 @@ class TaskDef(Generic[P, R_co]):
     def enqueue_sync(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R_co]:
         """``enqueue`` for callers without an event loop; blocks until the store has the job.
 
+        With ``connection`` it runs in the calling thread, on a connection without an event loop.
+
         Raises:
-            ConfigurationError: called from a thread that runs an event loop.
+            ConfigurationError: called from a thread that runs an event loop, without
+                ``connection``.
         """
         job = self.job(*args, **kwargs)
         self._home.send_sync((job,))

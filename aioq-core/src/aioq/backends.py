@@ -6,10 +6,11 @@ from aioq._broker import BaseBroker as BaseBroker
 from aioq._memory import MemoryBroker as MemoryBroker
 
 if TYPE_CHECKING:
+    from aioq_postgres import PostgresBroker as PostgresBroker
     from aioq_redis import RedisBroker as RedisBroker
     from aioq_sqlite import SQLiteBroker as SQLiteBroker
 
-    __all__ = ["BaseBroker", "MemoryBroker", "RedisBroker", "SQLiteBroker"]
+    __all__ = ["BaseBroker", "MemoryBroker", "PostgresBroker", "RedisBroker", "SQLiteBroker"]
 else:
     __all__ = ["BaseBroker", "MemoryBroker"]
 

@@ -11,8 +11,8 @@ import anyio.to_thread
 import pytest
 from acceptance.harness import Fleet, Journal, eventually
 from acceptance.stores import Server
+from servers.ports import free_port
 from servers.proxy import Proxy
-from servers.redis import free_port
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 

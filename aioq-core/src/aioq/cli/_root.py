@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from aioq._app import Aarq
+from aioq.cli._apps import choose_app
 from aioq.cli._output import one_line
 from aioq.plugins._registry import registry
 
@@ -27,6 +29,17 @@ class Session:
 
     verbose: bool = False
     """Show the traceback of an error as well."""
+
+    def choose_app(self, path: str | None, url: str | None) -> Aarq:
+        """The app that ``APP`` or ``--broker`` means, for commands of plugins.
+
+        With neither the environment variable ``AIOQ_BROKER_URL`` names the store.
+
+        Raises:
+            UsageError: both were given, or nothing.
+            ConfigurationError: the app is not there, or nothing serves the URL.
+        """
+        return choose_app(path, url)
 
 
 class Commands(click.Group):

@@ -1,0 +1,94 @@
+"""How to connect: the DSN, TLS and deadlines, in one object that every connection is made from."""
+
+import asyncio
+import ssl
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import asyncpg
+
+from aioq.errors import ConfigurationError
+from aioq_postgres._errors import translate
+
+__all__ = ["Connection", "Server", "Ssl", "show"]
+
+if TYPE_CHECKING:
+    Connection: TypeAlias = asyncpg.Connection[Any]
+else:
+    Connection = asyncpg.Connection
+Ssl: TypeAlias = ssl.SSLContext | bool | str | None
+
+SCHEMES: Final = ("postgresql", "postgres")
+_SECRET: Final = {"password", "sslpassword", "passfile"}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server and the way to it.
+
+    Attributes:
+        dsn: as asyncpg takes it.
+        ssl: as ``asyncpg.connect(ssl=...)`` takes it; None leaves it to the DSN.
+        statement_cache_size: prepared statements per connection; 0 behind a pooler.
+        patience: seconds until a connection must be made.
+    """
+
+    dsn: str
+    ssl: Ssl = None
+    statement_cache_size: int = 100
+    patience: float = 5.0
+
+    @property
+    def where(self) -> str:
+        """The DSN without secrets."""
+        return show(self.dsn)
+
+    def at(self, dsn: str) -> "Server":
+        """The same with another DSN, one that leads to a server and not to a pooler."""
+        return replace(self, dsn=dsn, statement_cache_size=100)
+
+    async def connect(self, *, opening: bool = False) -> Connection:
+        """A new connection.
+
+        Raises:
+            BrokerUnavailable: the server is out of reach.
+            ConfigurationError: it does not let us in, and ``opening`` says that this is the
+                first try.
+        """
+        options: dict[str, Any] = {} if self.ssl is None else {"ssl": self.ssl}
+        try:
+            async with asyncio.timeout(self.patience):
+                connection: Connection = await asyncpg.connect(
+                    self.dsn,
+                    timeout=self.patience,
+                    statement_cache_size=self.statement_cache_size,
+                    # No limits: the statements are long, few, and the same for ever.
+                    max_cacheable_statement_size=0,
+                    max_cached_statement_lifetime=0,
+                    server_settings={"application_name": "aioq"},
+                    **options,
+                )
+                return connection
+        except ValueError as exc:
+            raise ConfigurationError(f"{self.where}: {exc}") from exc
+        except Exception as exc:
+            raise translate(exc, self.where, opening=opening) from exc
+
+
+def show(dsn: str) -> str:
+    """The DSN as a URL without passwords.
+
+    Raises:
+        ConfigurationError: it is no URL of PostgreSQL.
+    """
+    parts = urlsplit(dsn)
+    if parts.scheme not in SCHEMES:
+        raise ConfigurationError(
+            f"a PostgreSQL DSN begins with postgresql://, as in postgresql://localhost/app; this "
+            f"one {f'begins with {parts.scheme}:' if parts.scheme else 'names no scheme'}"
+        )
+    user, at, host = parts.netloc.rpartition("@")
+    query = urlencode([item for item in parse_qsl(parts.query) if item[0] not in _SECRET])
+    netloc = f"{user.partition(':')[0]}{at}{host}"
+    return urlunsplit((parts.scheme, netloc, parts.path, query, ""))

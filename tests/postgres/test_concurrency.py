@@ -1,0 +1,138 @@
+"""Many connections on the same rows: nobody waits in a circle, nothing is done twice."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from servers.hands import LEASE_MS, Hand
+
+from aioq import Aarq, Context, Worker
+from aioq.plugins import Filter, Settlement
+from aioq.worker import WorkerOptions
+from aioq_postgres import PostgresBroker
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_everything_at_once_on_the_same_jobs(
+    open_broker: Callable[..., Any], dsn: str
+) -> None:
+    brokers: list[PostgresBroker] = [await open_broker(dsn) for _ in range(3)]
+    hands = [Hand(broker) for broker in brokers]
+    dice = random.Random(7)
+    settled = 0
+
+    async def produce() -> None:
+        for _ in range(60):
+            await hands[0].add(50)
+
+    async def work(hand: Hand) -> None:
+        nonlocal settled
+        for _ in range(60):
+            held = list(await hand.claim(50))
+            dice.shuffle(held)
+            tokens = [job.token for job in held]
+            items = [Settlement(token, "completed") for token in tokens[::2]]
+            items += [Settlement(token, "retry") for token in tokens[1::2]]
+            first, renewed, second, *_ = await asyncio.gather(
+                hand.broker.settle(items),
+                hand.broker.renew(tokens[::-1], LEASE_MS),
+                hand.broker.settle(items[::-1]),
+                hand.broker.cancel([job.id for job in held[::3]]),
+                hand.broker.upkeep(["q"], lease_ms=LEASE_MS),
+                hand.broker.delete_where(Filter("q", frozenset({"cancelled"})), 5),
+            )
+            for answers in zip(first, second[::-1], strict=True):
+                # The other copy is a re-send, or stale where the job was handed out again.
+                assert answers.count("accepted") == 1, answers
+            settled += len(held)
+            assert set(renewed.lost) <= set(tokens)
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(produce(), *(work(hand) for hand in hands for _ in range(2)))
+    assert settled > 1_000
+
+
+async def test_producers_of_the_same_new_queues(open_broker: Callable[..., Any], dsn: str) -> None:
+    brokers: list[PostgresBroker] = [await open_broker(dsn) for _ in range(4)]
+    for number in range(20):
+        names = [f"{number}-{letter}" for letter in "abcdef"]
+
+        async def send(broker: PostgresBroker, queues: list[str]) -> None:
+            hand = Hand(broker)
+            jobs = [hand.make(1, queue=queue)[0] for queue in queues]
+            numbers = dict.fromkeys(queues, 1)
+            producer = uuid4().bytes[:8]
+            await broker.enqueue(jobs, producer=producer, numbers=numbers)
+
+        async with asyncio.timeout(10):
+            await asyncio.gather(
+                *(send(broker, names[:: 1 - 2 * (n % 2)]) for n, broker in enumerate(brokers))
+            )
+    stats = await brokers[0].counts()
+    assert [queue.pending for queue in stats] == [4] * 120
+
+
+async def test_one_broker_in_two_event_loops(broker: PostgresBroker) -> None:
+    def elsewhere() -> int:
+        async def run() -> int:
+            await broker.open()
+            jobs = await Hand(broker).add(3)
+            await asyncio.sleep(0.05)  # the bell
+            broker._local().pool.terminate()
+            await asyncio.sleep(0.01)
+            return len(jobs)
+
+        return asyncio.run(run())
+
+    await Hand(broker).add(2)
+    assert await asyncio.to_thread(elsewhere) == 3
+    assert (await broker.counts(["q"]))[0].pending == 5
+
+
+async def test_the_tally_is_folded(broker: PostgresBroker, sql: Any, schema: str) -> None:
+    hand = Hand(broker)
+    for _ in range(10):
+        await hand.add(3)
+        await hand.settle(*await hand.claim())
+    for _ in range(20):
+        await broker.upkeep(["q"], lease_ms=LEASE_MS)
+    rows = await sql.fetch(f'select queue, status, number from "{schema}".tally')
+    assert [tuple(row) for row in rows] == [("q", 10, 30)]
+    await broker.delete_where(Filter("q"), 100)
+    assert (await broker.counts(["q"]))[0].completed == 0
+
+
+async def test_idle_workers_ask_little_and_hold_nothing(broker: PostgresBroker, sql: Any) -> None:
+    """In 6 s: upkeep four times, two polls, one beat; less than one query a second in the end."""
+    app = Aarq(broker, plugins=False)
+
+    @app.task(name="idle")
+    async def idle(ctx: Context) -> None: ...
+
+    calls = 0
+    use = broker._local().pool._use
+
+    async def counting(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return await use(*args)
+
+    broker._local().pool._use = counting  # type: ignore[method-assign]
+    running = asyncio.ensure_future(Worker(app, WorkerOptions()).run())
+    await asyncio.sleep(1)
+    calls = 0
+    held = 0
+    for _ in range(6):
+        await asyncio.sleep(1)
+        held += await sql.fetchval(
+            "select count(*) from pg_locks join pg_stat_activity using (pid) "
+            "where application_name = 'aioq' and state <> 'active'"
+        )
+    running.cancel()
+    await asyncio.wait([running])
+    assert 3 <= calls <= 7, f"{calls} queries in 6 s"
+    assert held == 0, "locks were held between queries"

@@ -1,0 +1,193 @@
+"""What is wrong with a server or a DSN is said in one sentence."""
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import asyncpg
+import pytest
+from servers.postgres import PostgresServer
+
+from aioq import Aarq
+from aioq.errors import (
+    BatchRejected,
+    BrokerError,
+    BrokerUnavailable,
+    ConfigurationError,
+    InvalidOption,
+)
+from aioq.plugins import Fence, NewJob
+from aioq_postgres import PostgresBroker
+from aioq_postgres._rows import make_token, split_token
+
+pytestmark = pytest.mark.anyio
+
+ID = "01234567-89ab-7def-8123-456789abcdef"
+
+
+def test_the_url_shows_no_password() -> None:
+    broker = PostgresBroker(
+        "postgresql://ann:secret@db.example:5432/app?password=x&sslmode=require"
+    )
+    assert broker.url == "postgresql://ann@db.example:5432/app?sslmode=require"
+
+
+def test_schemes_lead_here() -> None:
+    for url in ("postgresql://localhost/app", "postgres://localhost/app"):
+        assert isinstance(Aarq(url).broker, PostgresBroker)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"min_connections": 5},
+        {"max_connections": 0, "min_connections": 0},
+        {"statement_cache_size": -1},
+        {"timeout": 0},
+        {"keep_finished": -1},
+        {"schema": ""},
+        {"schema": "pg_mine"},
+        {"schema": "x" * 64},
+    ],
+)
+def test_options_out_of_range(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidOption):
+        PostgresBroker(**options)
+
+
+def test_a_dsn_of_something_else() -> None:
+    with pytest.raises(ConfigurationError, match="begins with postgresql://"):
+        PostgresBroker("mysql://localhost/app")
+    with pytest.raises(ConfigurationError, match="begins with postgresql://"):
+        PostgresBroker("postgresql://localhost/app", direct_dsn="localhost")
+
+
+def test_tokens_are_fences() -> None:
+    fence = Fence(ID, 7, ID[::-1].replace("-", "")[:8] + ID[8:])
+    parts = split_token(fence.pack())
+    assert parts is not None
+    assert (str(parts[0]), parts[1], str(parts[2])) == fence
+    assert make_token(parts[0].bytes, parts[1], parts[2].bytes) == fence.pack()
+    assert split_token(b"short") is None
+
+
+async def test_nobody_listens() -> None:
+    with pytest.raises(BrokerUnavailable, match="cannot be reached"):
+        await PostgresBroker("postgresql://127.0.0.1:1/app").open()
+
+
+async def test_no_such_database(dsn: str) -> None:
+    wrong = dsn.rpartition("/")[0] + "/nowhere"
+    with pytest.raises(ConfigurationError, match="nowhere"):
+        await PostgresBroker(wrong).open()
+
+
+@pytest.fixture(scope="module")
+def strict(start_server: Callable[..., PostgresServer]) -> Iterator[PostgresServer]:
+    """A server with passwords and with users that may do little."""
+    server = start_server()
+    rules = server.data / "pg_hba.conf"
+    rules.write_text(f"host all ann,bob 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
+    subprocess.run(
+        [str(server._binaries / "psql"), server.dsn(), "-q"],
+        input="create role ann login password 'right'; create role bob login password 'right';"
+        "select pg_reload_conf();",
+        text=True,
+        check=True,
+        capture_output=True,
+    )
+    yield server
+    server.close()
+
+
+async def test_a_wrong_password(strict: PostgresServer) -> None:
+    with pytest.raises(ConfigurationError, match="password"):
+        await PostgresBroker(strict.dsn(user="ann", password="wrong")).open()
+
+
+async def test_missing_rights(strict: PostgresServer) -> None:
+    with pytest.raises(ConfigurationError, match="may not create"):
+        await PostgresBroker(strict.dsn(user="ann", password="right")).migrate()
+    await PostgresBroker(strict.dsn()).migrate()
+    with pytest.raises(ConfigurationError, match="may not do that"):
+        await PostgresBroker(strict.dsn(user="ann", password="right")).open()
+
+
+async def test_rights_that_suffice(strict: PostgresServer) -> None:
+    await PostgresBroker(strict.dsn(), schema="for_bob").migrate()
+    admin = await asyncpg.connect(strict.dsn())
+    await admin.execute("grant usage on schema for_bob to bob")
+    await admin.execute(
+        "grant select, insert, update, delete on all tables in schema for_bob to bob"
+    )
+    await admin.close()
+    bob = PostgresBroker(strict.dsn(user="bob", password="right"), schema="for_bob")
+    async with bob:
+        jobs = [NewJob(ID, "q", "t", b"", b"")]
+        await bob.enqueue(jobs, producer=b"producer", numbers={"q": 1})
+        claimed = await bob.claim(["q"], 1, worker=ID, lease_ms=1000)
+        assert len(claimed.jobs) == 1
+        await bob.upkeep(["q"], lease_ms=1000)
+        await bob.beat(_worker())
+        assert len(await bob.workers()) == 1
+
+
+async def test_a_standby_is_named(start_server: Callable[..., PostgresServer]) -> None:
+    primary = start_server()
+    broker = PostgresBroker(primary.dsn())
+    await broker.migrate()
+    primary.stop()
+    # A copy that believes it follows somebody is read-only, which is all that matters here.
+    (primary.data / "standby.signal").touch()
+    shutil.chown(primary.data / "standby.signal", *_owner(primary))
+    primary.start()
+    with pytest.raises(ConfigurationError, match="standby"):
+        await broker.open()
+    primary.close()
+
+
+async def test_a_primary_that_became_read_only(
+    open_broker: Callable[..., Any], dsn: str, sql: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    broker: PostgresBroker = await open_broker(dsn)
+    await broker._local().pool.call(
+        lambda connection: connection.execute("set default_transaction_read_only = on"), 1
+    )
+    with pytest.raises(BrokerUnavailable, match="read-only"):
+        await broker.enqueue(
+            [NewJob(ID, "q", "t", b"", b"")], producer=b"producer", numbers={"q": 1}
+        )
+
+
+async def test_values_that_cannot_be_stored(broker: PostgresBroker) -> None:
+    for bad in (
+        NewJob(ID, "q\0", "t", b"", b""),
+        NewJob(ID, "q", "\ud800", b"", b""),
+        NewJob("no id", "q", "t", b"", b""),
+        NewJob(ID, "q", "t", b"", b"", priority=2**40),
+        NewJob(ID, "q", "t", b"", b"", at_ms=2**70),
+        NewJob(ID, "q" * 10_000_000, "t", b"", b""),
+    ):
+        with pytest.raises(BatchRejected):
+            await broker.enqueue([bad], producer=b"producer", numbers={bad.queue: 1})
+    assert await broker.get([ID]) == [None]
+
+
+async def test_dropped_tables_are_named(
+    broker: PostgresBroker, schema: str, sql: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    await sql.execute(f'drop schema "{schema}" cascade')
+    with pytest.raises(BrokerError, match="aioq migrate"):
+        await broker.get([ID])
+
+
+def _worker() -> Any:
+    from aioq.plugins import WorkerInfo
+
+    return WorkerInfo(ID, "host", 1, ("q",), 1, "0")
+
+
+def _owner(server: PostgresServer) -> tuple[int, int]:
+    status = server.data.stat()
+    return status.st_uid, status.st_gid
