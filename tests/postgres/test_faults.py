@@ -17,7 +17,7 @@ from aioq.errors import BrokerError, BrokerUnavailable
 from aioq.plugins import WorkerInfo
 from aioq_postgres import PostgresBroker
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 TIMEOUT = 1.0
 Sql = "asyncpg.Connection[asyncpg.Record]"

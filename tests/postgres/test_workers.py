@@ -13,13 +13,14 @@ import pytest
 from acceptance.conftest import fleet as fleet
 from acceptance.conftest import jobs as jobs
 from acceptance.conftest import journal as journal
+from acceptance.conftest import worker_url as worker_url
 from acceptance.harness import HERE, Fleet, Journal, eventually
 from servers.postgres import PostgresServer
 from servers.proxy import Proxy
 
 from aioq_postgres import PostgresBroker
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 JOBS = int(os.environ.get("AIOQ_LEDGER_JOBS", "2000"))
 
