@@ -57,6 +57,13 @@ class OnOneSchema:
             yield second
 
     @pytest.fixture
+    async def neighbour(self, broker: ShiftedBroker, dsn: str) -> AsyncIterator[ShiftedBroker]:
+        neighbour = ShiftedBroker(dsn, schema=SCHEMA, namespace="next-door")
+        await make_empty(neighbour, dsn)
+        async with neighbour:
+            yield neighbour
+
+    @pytest.fixture
     async def advance(self, broker: ShiftedBroker, dsn: str) -> AsyncIterator[Advance]:
         connection = await asyncpg.connect(dsn)
         moved = 0

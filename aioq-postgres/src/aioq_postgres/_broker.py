@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from functools import partial
 from typing import ClassVar, Concatenate, ParamSpec, TypeVar
 
-from aioq.errors import BrokerError, InvalidOption
+from aioq.errors import BrokerError, ConfigurationError, InvalidOption
 from aioq.plugins import (
+    DEFAULT_NAMESPACE,
     Added,
     BaseBroker,
     CancelAnswer,
@@ -65,7 +66,8 @@ class PostgresBroker(BaseBroker):
     Args:
         dsn: ``postgresql://user:password@host:port/database``, with libpq's options
             (``sslmode``, ``target_session_attrs``, several hosts) after a question mark.
-        schema: the schema of the tables; several apps share a database by different ones.
+        schema: the schema of the tables; a namespace has one of its own: ``shop`` is ``aioq_shop``.
+        namespace: keeps apart apps that share a database.
         min_connections: made by ``open``, for each event loop.
         max_connections: most connections of an event loop; a worker has two more, for its leases
             and its hints.
@@ -90,7 +92,7 @@ class PostgresBroker(BaseBroker):
         InvalidOption: an option is out of range.
     """
 
-    capabilities = Capabilities(max_enqueue=100_000)
+    capabilities = Capabilities(namespaces=True, max_enqueue=100_000)
     clock_sql: ClassVar[str] = NOW
     """The store's clock, in milliseconds; a test can put another expression in its place."""
 
@@ -99,6 +101,7 @@ class PostgresBroker(BaseBroker):
         dsn: str = "postgresql://localhost/app",
         *,
         schema: str = "aioq",
+        namespace: str = DEFAULT_NAMESPACE,
         min_connections: int = 1,
         max_connections: int = 4,
         direct_dsn: str | None = None,
@@ -133,7 +136,7 @@ class PostgresBroker(BaseBroker):
         self._pooled = statement_cache_size == 0 and direct_dsn is None
         if direct_dsn is not None:
             show(direct_dsn)
-        self._texts = Texts(schema, self.clock_sql)
+        self._schema = schema
         self._sizes = (min_connections, max_connections)
         self._timeout = timeout
         self._keep_ms = int(keep_finished * 1000)
@@ -144,10 +147,18 @@ class PostgresBroker(BaseBroker):
         self._unfolded = False
         self._opened = False
         self._locals: dict[asyncio.AbstractEventLoop, Local] = {}
+        self.use_namespace(namespace)
 
     @property
     def url(self) -> str:
         return self._url
+
+    def use_namespace(self, name: str) -> None:
+        if self._opened and name != self.namespace:
+            raise ConfigurationError(f"{self.url} is open: its namespace can no longer be chosen")
+        super().use_namespace(name)
+        own = name == DEFAULT_NAMESPACE
+        self._texts = Texts(self._schema if own else f"{self._schema}_{name}", self.clock_sql)
 
     # -- open and closed --------------------------------------------------------------------------
 
@@ -337,6 +348,9 @@ class PostgresBroker(BaseBroker):
 
     async def delete_where(self, where: Filter, limit: int) -> int:
         return await self._within(LONG_LOOK, look.delete_where, where, limit)
+
+    async def count_where(self, where: Filter) -> int:
+        return await self._within(LONG_LOOK, look.count, where)
 
     async def set_paused(self, queue: str, paused: bool) -> None:
         local = self._local()

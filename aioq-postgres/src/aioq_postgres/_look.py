@@ -170,6 +170,19 @@ async def delete_where(connection: Connection, texts: Texts, where: Filter, limi
     return done
 
 
+async def count(connection: Connection, texts: Texts, where: Filter) -> int:
+    """As ``BaseBroker.count_where``."""
+    values: list[Any] = []
+    counts = [
+        f"(select count(*) from {arm.table} where {arm.where}"
+        f"{' and state <> 4' if arm.table == 'aioq.job' else ''})"
+        for arm in _arms(where, values)
+    ]
+    if not counts:
+        return 0
+    return int(await connection.fetchval(texts(f"select {' + '.join(counts)}"), *values))
+
+
 async def counts(
     connection: Connection, texts: Texts, queues: Sequence[str] | None
 ) -> list[QueueStats]:
