@@ -83,7 +83,7 @@ class WorkerProcess:
     def children(self) -> list[int]:
         """The processes it has started with ``--processes`` that live, the oldest first."""
         started = [line["pid"] for line in self.logged("worker.process_started")]
-        return [pid for pid in started if psutil.pid_exists(pid)]
+        return [pid for pid in started if runs(pid)]
 
     def wait(self, timeout: float) -> int:
         return self.process.wait(timeout)
@@ -100,6 +100,14 @@ class WorkerProcess:
 
     def text(self) -> str:
         return self.log.read_text()
+
+
+def runs(pid: int) -> bool:
+    """Whether a worker of these tests has this id: another process may have got it since."""
+    try:
+        return "jobs_app:app" in psutil.Process(pid).cmdline()
+    except psutil.NoSuchProcess:
+        return False
 
 
 class Fleet:

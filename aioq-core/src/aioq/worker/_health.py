@@ -17,6 +17,9 @@ from aioq.errors import ConfigurationError
 
 __all__ = ["Health", "HealthReport", "HealthServer", "HealthStatus"]
 
+PARDON = 1.0
+"""Seconds for which a loop may fail before that shows: a lost connection is no outage."""
+
 HealthStatus: TypeAlias = Literal["starting", "ok", "failing", "stopping", "stopped"]
 
 
@@ -41,10 +44,6 @@ class HealthReport:
 
     def as_dict(self) -> dict[str, Any]:
         return {"status": self.status, **self.details}
-
-
-PARDON = 1.0
-"""Seconds for which a loop may fail before that shows: a lost connection is no outage."""
 
 
 class _Loop:
