@@ -6,7 +6,7 @@ from types import ModuleType
 
 import anyio
 import pytest
-from acceptance.harness import LEASE, RESCUE, Fleet, Journal, eventually
+from acceptance.harness import LEASE, RESCUE, Fleet, Journal, eventually, promised
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -36,7 +36,7 @@ async def test_jobs_of_a_killed_worker_start_again_on_the_other_and_all_complete
     assert interrupted, "the worker was killed between jobs: the test shows nothing"
     for job_id in interrupted:
         again = min(e.at for e in journal.of(job_id) if e.pid != first.pid)
-        assert again - killed <= RESCUE
+        assert again - killed <= promised(RESCUE)
     for job in sent:
         assert (await job.refresh()).status == "completed"
 
@@ -59,7 +59,7 @@ async def test_jobs_of_the_only_worker_start_again_once_a_fresh_one_runs(
     assert len(journal.count("end")) == 200
     assert interrupted
     for job_id in interrupted:
-        assert max(entry.at for entry in journal.of(job_id)) - fresh <= RESCUE
+        assert max(entry.at for entry in journal.of(job_id)) - fresh <= promised(RESCUE)
 
 
 async def test_a_frozen_worker_finds_its_late_settle_refused_and_says_so(
@@ -75,7 +75,7 @@ async def test_a_frozen_worker_finds_its_late_settle_refused_and_says_so(
     await eventually(lambda: frozen.logged("job.stale") != [], 3 * LEASE + 5)
     stale = frozen.logged("job.stale")[0]
     assert stale["job_id"] == job.id
-    await job.finished(timeout=3 * LEASE + 5)
+    await job.finished(timeout=promised(3 * LEASE + 5))
     assert job.status == "completed"
     winner = [e for e in journal.of(job.id) if e.pid == other.pid]
     assert len(winner) == 1, "the other worker ran it once"
@@ -88,7 +88,7 @@ async def test_a_task_that_blocks_the_loop_for_two_leases_is_run_once_and_named(
     worker = await fleet.start()
     await fleet.start()
     job = await jobs.block.enqueue(2 * LEASE)
-    await job.finished(timeout=2 * LEASE + 10)
+    await job.finished(timeout=promised(2 * LEASE + 10))
     assert job.status == "completed"
     assert len(journal.of(job.id)) == 1
     logs = [log for each in fleet.workers for log in each.logged("worker.loop_blocked")]
@@ -138,14 +138,14 @@ async def test_a_retry_delay_holds_no_slot_and_a_kill_during_it_loses_nothing(
 
     await eventually(retrying, 10)
     other = await jobs.work.enqueue()
-    await other.finished(timeout=5)
+    await other.finished(timeout=promised(5))
     worker.kill()
     await waiting.refresh()
     assert (waiting.status, waiting.retries, waiting.max_retries) == ("retrying", 1, 1)
     assert waiting.error == "ValueError: the first attempt fails"
     assert waiting.run_at is not None
     assert waiting.started_at is not None
-    assert 59 <= (waiting.run_at - waiting.started_at).total_seconds() <= 62
+    assert 59 <= (waiting.run_at - waiting.started_at).total_seconds() <= promised(62)
 
 
 async def test_workers_killed_in_turn_lose_none_of_two_thousand_jobs(
@@ -170,8 +170,11 @@ async def test_workers_killed_in_turn_lose_none_of_two_thousand_jobs(
 
     await eventually(all_done, 60)
     assert set(journal.count("end")) == {job.id for job in sent}
+    told = fleet.lost_leases()
     for job_id, starts in journal.count("start").items():
         if starts > 1:
             *before, last = journal.of(job_id)
-            assert {entry.pid for entry in before} <= killed, "run twice without a crash"
+            assert job_id in told or {entry.pid for entry in before} <= killed, (
+                "run twice without a crash"
+            )
             assert last.pid not in {entry.pid for entry in before}

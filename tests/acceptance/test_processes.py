@@ -11,7 +11,15 @@ from typing import Any
 
 import anyio
 import pytest
-from acceptance.harness import RESCUE, Fleet, Journal, WorkerProcess, eventually, runs
+from acceptance.harness import (
+    RESCUE,
+    Fleet,
+    Journal,
+    WorkerProcess,
+    eventually,
+    promised,
+    runs,
+)
 from servers.redis import RedisServer, free_port
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -58,13 +66,13 @@ async def test_killed_processes_are_replaced_and_their_jobs_run_again(
         assert {entry.pid for entry in before} <= set(killed), "run twice without a crash"
         assert last.pid not in killed or not before
     for job_id in interrupted:
-        assert journal.of(job_id)[1].at - at <= RESCUE
+        assert journal.of(job_id)[1].at - at <= promised(RESCUE)
     for worker in fleet.workers:
         await eventually(lambda w=worker: len(w.logged("worker.started")) == 3, 15, worker.text)
     long = [jobs.work.job(1.0) for _ in range(20)]
     await jobs.app.enqueue_many(long)
     for job in long:
-        await job.finished(timeout=10)
+        await job.finished(timeout=promised(10))
     fresh = {worker.children()[1] for worker in fleet.workers}
     assert fresh <= {e.pid for job in long for e in journal.of(job.id)}, "the new ones work as well"
 
@@ -155,7 +163,7 @@ async def test_the_health_port_tells_of_the_stores_loss_and_return_within_ten_se
         children = worker.children()
         await becomes(worker, port, 200)
         server.kill()
-        assert await becomes(worker, port, 503) <= 10
+        assert await becomes(worker, port, 503) <= promised(10)
         _, report = readiness(port)
         assert report["status"] == "failing"
         assert [process["pid"] for process in report["processes"]] == children
@@ -163,5 +171,5 @@ async def test_the_health_port_tells_of_the_stores_loss_and_return_within_ten_se
         reasons = [loop["reason"] for loop in red["loops"].values() if not loop["ok"]]
         assert all(server.url in reason for reason in reasons)
         server.start()
-        assert await becomes(worker, port, 200) <= 10
+        assert await becomes(worker, port, 200) <= promised(10)
         assert worker.children() == children

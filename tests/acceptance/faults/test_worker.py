@@ -9,7 +9,7 @@ from types import ModuleType
 import anyio
 import anyio.to_thread
 import pytest
-from acceptance.harness import Fleet, Journal, eventually
+from acceptance.harness import Fleet, Journal, eventually, promised
 from acceptance.stores import Server
 from servers.ports import free_port
 from servers.proxy import Proxy
@@ -90,19 +90,19 @@ async def test_a_worker_outlives_its_store_and_goes_on(
     worker = await fleet.start("--health-port", str(port), lease=30.0)
     patient = Patient(server, proxy, port)
     first = await jobs.work.enqueue()
-    await first.finished(timeout=10)
+    await first.finished(timeout=promised(10))
     long = await jobs.work.enqueue(2.0)
     await eventually(lambda: journal.of(long.id) != [], 5)
-    assert patient.status() == 200
+    await patient.until_status(200, within=5)
     await fault(patient)
     over = time.monotonic()
     again = await jobs.work.enqueue()
     await eventually(lambda: journal.of(again.id) != [], within + 5, worker.text)
     consumed = journal.of(again.id)[0].at - over
     print(f"consumed again after {consumed:.2f} s")
-    assert consumed <= within, f"consumed again only {consumed:.1f} s after the fault"
+    assert consumed <= promised(within), f"consumed again only {consumed:.1f} s after the fault"
     await patient.until_status(200, within=10)
-    await long.finished(timeout=20)
+    await long.finished(timeout=promised(20))
     assert (long.status, len(journal.of(long.id))) == ("completed", 1)
     assert worker.process.poll() is None
     worker.signal(signal.SIGTERM)
