@@ -114,6 +114,16 @@ def typing(session: nox.Session) -> None:
 
 
 @nox.session(requires=["build"])
+def docs(session: nox.Session) -> None:
+    """The site of docs/, into build/site; a warning fails it."""
+    install_wheels(session, PACKAGES, *group("docs"))
+    session.run(
+        "sphinx-build", "-W", "--keep-going", "-q", "-d", "build/doctrees", "docs", "build/site"
+    )
+    session.log("open build/site/index.html")
+
+
+@nox.session(requires=["build"])
 def core_only(session: nox.Session) -> None:
     """aioq-core with nothing beside it."""
     install_wheels(session, PACKAGES[:1], "pytest")

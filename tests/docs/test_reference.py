@@ -1,6 +1,7 @@
 """What the pages list is what the code has: options, defaults, events, errors, cases, modules."""
 
 import dataclasses
+import importlib
 import inspect
 import re
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import click
 import pytest
 
 import aioq
-from aioq import _wire, errors
+from aioq import _wire, backends, errors
 from aioq._options import JobOptions, TaskOptions
 from aioq.cli._root import root as root_command
 from aioq.middleware import Order
@@ -21,6 +22,7 @@ from aioq.worker import WorkerOptions
 
 SOURCE = Path(aioq.__file__).parent
 HELP = {"-h", "--help"}
+MODULES = ("errors", "middleware", "plugins", "testing")
 
 
 # -- the command line ---------------------------------------------------------------------------
@@ -147,6 +149,15 @@ def test_the_keys_of_ctx(page, table):
 def test_the_statuses(page):
     rows = re.findall(r"^\| `(\w+)` \| [^|]+ \|$", page("tasks").split("## Waiting")[1], re.M)
     assert tuple(rows) == get_args(Status)
+
+
+@pytest.mark.parametrize("name", ["aioq", "aioq.backends", *(f"aioq.{n}" for n in MODULES)])
+def test_the_public_names_of_a_module(name, page):
+    (section,) = re.findall(rf"^## {re.escape(name)}$(.*?)^<!--", page("api"), re.M | re.S)
+    public = set(importlib.import_module(name).__all__)
+    if name == "aioq.backends":
+        public |= set(dir(backends))
+    assert set(re.findall(r"`(\w+)`", section)) == public
 
 
 # -- the rest -----------------------------------------------------------------------------------

@@ -112,7 +112,7 @@ class BaseBroker(ABC):
 
     @property
     def namespace(self) -> str:
-        """The part of the store that this broker sees: ``"aioq"`` unless another was chosen."""
+        """The part of the store that this broker sees, ``"aioq"`` unless another was chosen."""
         return self._namespace
 
     def use_namespace(self, name: str) -> None:
