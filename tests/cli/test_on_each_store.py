@@ -82,7 +82,8 @@ def work(run, url):
 
 
 def test_jobs(read, send, work):
-    done, failed, waiting = send("compute", "5"), send("fail"), send("compute", "1", "--delay", "9")
+    done, failed = send("compute", "5"), send("fail")
+    waiting = send("compute", "1", "--delay", "3600")
     work()
     page = read("jobs list", "--limit", "2")
     assert [job["id"] for job in page["jobs"]] == [waiting, failed]

@@ -60,7 +60,7 @@ async def test_what_waits_for_the_lock_can_be_cancelled(hand: Any, path: Path) -
         await asyncio.sleep(0.05)
         for call in calls[::2]:
             call.cancel()
-        await asyncio.wait(calls[::2], timeout=1)
+        await asyncio.wait(calls[::2], timeout=30)
         assert all(call.cancelled() for call in calls[::2]), "nothing is waited for"
     done = await asyncio.gather(*calls[1::2])
     assert {job.id for job in await hand.take()} == {job.id for (job,) in done}
@@ -76,10 +76,8 @@ async def test_a_cancelled_claim_gives_back_what_it_got(hand: Any) -> None:
         await asyncio.wait([call])
         if not call.cancelled():
             await hand.complete(call.result())
-    (stats,) = await hand.broker.counts(["q"])
-    while stats.running:
-        await asyncio.sleep(0.005)
         (stats,) = await hand.broker.counts(["q"])
+        assert stats.running == 0, "it was given back before the cancelled task ended"
     assert stats.pending + stats.completed == 200
 
 
@@ -92,7 +90,7 @@ async def test_the_lease_client_needs_no_loop(hand: Any, path: Path) -> None:
         target=lambda: answers.append(client.renew([job.token for job in jobs], 30_000))
     )
     thread.start()
-    thread.join(5)
+    thread.join(30)
     assert [list(part) for part in answers[0]] == [[], []]
     with locked(path), pytest.raises(BrokerUnavailable, match="no answer within"):
         client.renew([jobs[0].token], 300)
@@ -182,7 +180,7 @@ async def test_a_dropped_broker_leaves_no_thread(path: Path) -> None:
     thread = broker._engine.writer._thread  # type: ignore[union-attr]
     del broker
     gc.collect()
-    await asyncio.to_thread(thread.join, 5)
+    await asyncio.to_thread(thread.join, 30)
     assert not thread.is_alive()
 
 

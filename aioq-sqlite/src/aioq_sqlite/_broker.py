@@ -5,11 +5,12 @@ import math
 import os
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar, cast
 
-from aioq.errors import BrokerError, ConfigurationError, InvalidOption
+from aioq.errors import BrokerError, BrokerUnavailable, ConfigurationError, InvalidOption
 from aioq.plugins import (
     DEFAULT_NAMESPACE,
     Added,
@@ -170,7 +171,7 @@ class SQLiteBroker(BaseBroker):
         return engine
 
     async def _write(
-        self, operation: Callable[[Tx], T], undo: Callable[[T], None] | None = None
+        self, operation: Callable[[Tx], T], undo: Callable[[T], Awaitable[None]] | None = None
     ) -> T:
         writer = self._opened().writer
         call = awaited(operation)
@@ -216,11 +217,14 @@ class SQLiteBroker(BaseBroker):
             self._give_back,
         )
 
-    def _give_back(self, claimed: Claimed) -> None:
+    async def _give_back(self, claimed: Claimed) -> None:
         """Whoever claimed these was cancelled: no need to let their leases run out."""
         releases = [Settlement(job.token, "release") for job in claimed.jobs]
         if releases and self._engine is not None:
-            self._engine.writer.put(ThreadCall(partial(settle, settlements=releases)))
+            with suppress(BrokerUnavailable):  # then they run out
+                # by nobody's call, so that it is applied even when this task is cancelled again
+                self._put(ThreadCall(partial(settle, settlements=releases)))
+                await self._write(_nothing)
 
     async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled]:
         return await self._write(partial(settle, settlements=settlements))
@@ -318,6 +322,10 @@ class _SQLiteLeaseClient(LeaseClient):
 
 def _is_over(loop: Loop) -> bool:
     return isinstance(loop, asyncio.AbstractEventLoop) and loop.is_closed()
+
+
+def _nothing(tx: Tx) -> None:
+    """Answered when all that was handed over before has been applied."""
 
 
 def _host_clock() -> int:

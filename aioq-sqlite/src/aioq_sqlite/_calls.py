@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -28,12 +28,14 @@ __all__ = [
     "CallThread",
     "Operation",
     "ThreadCall",
+    "Undo",
     "awaited",
     "closed",
     "deliver",
 ]
 
 Operation: TypeAlias = Callable[[Any], Any]
+Undo: TypeAlias = Callable[[Any], Awaitable[None]]
 
 CHECK_EVERY = 0.01
 """Seconds after which a task that waits looks after the thread it waits for."""
@@ -118,22 +120,22 @@ class AsyncCall(Call):
             if self._timer is not None:
                 self._timer.cancel()
 
-    async def outcome(self, within: float, undo: Callable[[Any], None] | None = None) -> Any:
+    async def outcome(self, within: float, undo: Undo | None = None) -> Any:
         """The answer to a write.
 
         When the waiting task is cancelled, the operation is either never applied or it has been
-        applied when this returns; ``undo`` gets the answer that nobody has seen.
+        applied, and undone, when this returns; ``undo`` gets the answer that nobody has seen.
         """
         try:
             return await self.result(within)
         except asyncio.CancelledError:
             if not self.begin():
                 self._applied = asyncio.Event()
-                if self._late is None:
-                    with anyio.move_on_after(within, shield=True):
+                with anyio.move_on_after(within, shield=True):
+                    if self._late is None:
                         await self._applied.wait()
-                if self._late is not None and self._late.error is None and undo is not None:
-                    undo(self._late.value)
+                    if self._late is not None and self._late.error is None and undo is not None:
+                        await undo(self._late.value)
             raise
 
     def _check(self, deadline: float, within: float) -> None:

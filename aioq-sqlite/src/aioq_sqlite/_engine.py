@@ -56,6 +56,8 @@ class Engine:
         farewell = awaited(_nothing)
         self.writer.stop(farewell)
         await farewell.result(PATIENCE)
+        # its last word was spoken by the thread: a moment until that has ended, too
+        self.writer.join(PATIENCE_AT_EXIT)
         _running.discard(self)
 
     def stop(self) -> None:

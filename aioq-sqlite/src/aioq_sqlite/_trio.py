@@ -1,13 +1,12 @@
 """``AsyncCall`` on trio; imported where it runs."""
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import trio
 
 from aioq.plugins import Loop, current_loop
-from aioq_sqlite._calls import CHECK_EVERY, Call, Operation, give_way, too_slow
+from aioq_sqlite._calls import CHECK_EVERY, Call, Operation, Undo, give_way, too_slow
 
 __all__ = ["TrioCall"]
 
@@ -47,7 +46,7 @@ class TrioCall(Call):
             raise self._error
         return self._value
 
-    async def outcome(self, within: float, undo: Callable[[Any], None] | None = None) -> Any:
+    async def outcome(self, within: float, undo: Undo | None = None) -> Any:
         """As ``AsyncCall.outcome``."""
         try:
             return await self.result(within)
@@ -56,8 +55,8 @@ class TrioCall(Call):
                 with trio.move_on_after(within) as scope:
                     scope.shield = True
                     await self._answered.wait()
-                if self._answered.is_set() and self._error is None and undo is not None:
-                    undo(self._value)
+                    if self._error is None and undo is not None:
+                        await undo(self._value)
             raise
 
     async def _wait(self, within: float | None) -> None:
