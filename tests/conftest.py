@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -13,6 +14,12 @@ with contextlib.suppress(ModuleNotFoundError):
     # A shared machine may stall any example; slowness is the benchmarks' business.
     settings.register_profile("aioq", deadline=None)
     settings.load_profile("aioq")
+
+
+# A shell starts what it puts in the background deaf to Ctrl-C, and its children inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    with contextlib.suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

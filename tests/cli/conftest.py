@@ -148,7 +148,7 @@ def python(project: Path, environment: dict[str, str]) -> Callable[..., Run]:
             env=environment | more,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
         )
         return Run(done.returncode, done.stdout, done.stderr)
 

@@ -57,13 +57,13 @@ class Terminal:
         """What Ctrl-C does."""
         self._process.send_signal(signal.SIGINT)
 
-    def until(self, text: str, seconds: float = 20.0) -> None:
+    def until(self, text: str, seconds: float = 60.0) -> None:
         """Read until this text has come since the last call."""
         start, deadline = len(self.output), time.monotonic() + seconds
         while text not in self.output[start:]:
             assert self._read(deadline), f"{text!r} did not come, but {self.output[start:]!r}"
 
-    def end(self, seconds: float = 20.0) -> int:
+    def end(self, seconds: float = 60.0) -> int:
         """Read until the command has ended; its exit code."""
         deadline = time.monotonic() + seconds
         while self._read(deadline):

@@ -57,7 +57,7 @@ def read(run, url):
     def read(command, *words, app=False, code=0):
         store = ["tasks:app"] if app else ["--broker", url]
         done = run(*command.split(), *store, *words, "--json")
-        assert (done.code, done.err) == (code, "")
+        assert (done.code, done.err) == (code, ""), done.err
         return check(command, done.out)
 
     return read
@@ -67,7 +67,7 @@ def read(run, url):
 def send(run, url):
     def send(*words, app="tasks:app"):
         done = run("enqueue", app, *words, "--json")
-        assert (done.code, done.err) == (0, "")
+        assert (done.code, done.err) == (0, ""), done.err
         return check("enqueue", done.out)["id"]
 
     return send

@@ -224,7 +224,7 @@ def test_a_signal_is_a_graceful_stop(busy, start, number):
     with start("running now", "-v") as process:
         process.send_signal(number)
         rest = process.stderr.read()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     assert [line["event"] for line in lines(rest)][:2] == ["worker.stopping", "job.completed"]
 
 
@@ -233,7 +233,7 @@ def test_on_trio(busy, start):
     with start("running now", "-v", "--loop", "trio") as process:
         process.terminate()
         rest = process.stderr.read()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     assert [line["event"] for line in lines(rest)][:2] == ["worker.stopping", "job.completed"]
 
 
@@ -250,11 +250,11 @@ def test_a_second_signal_leaves_at_once(busy, start):
         process.terminate()
         assert "worker.stopping" in process.stderr.readline()
         process.terminate()
-        assert process.wait(10) == 128 + signal.SIGTERM
+        assert process.wait(60) == 128 + signal.SIGTERM
 
 
 def test_a_plain_function_that_never_ends_does_not_hold_the_exit(busy, start):
     busy("stuck")
     with start("stuck now", "--shutdown-timeout", "0.1") as process:
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0

@@ -762,7 +762,8 @@ def run(
 ids = [fault.broker.__name__ for fault in FAULTS]
 
 
-def test_the_healthy_broker_is_not_caught() -> None:
+def test_the_healthy_broker_is_not_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(QuickSuite, "patience", BrokerSuite.patience)
     assert catchers(MemoryBroker, None) == {}
 
 

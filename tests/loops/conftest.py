@@ -64,7 +64,7 @@ def run(store: str) -> Callable[[str], list[str]]:
             env={**os.environ, "AIOQ_TEST_STORE": store},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=180,
         )
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
         return done.stdout.splitlines()

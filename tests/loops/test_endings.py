@@ -27,7 +27,7 @@ async def bare():
 asyncio.run(bare())
 asyncio.run(bare())
 for thread in threading.enumerate()[1:]:
-    thread.join(5)
+    thread.join(60)
 print("threads afterwards:", threading.active_count())
 
 jobs = []
@@ -125,7 +125,7 @@ async def work():
     async with trio.open_nursery() as nursery:
         nursery.start_soon(worker.run)
         job = await trio.to_thread.run_sync(task.enqueue_sync, 3)
-        print("worked:", await job.wait(10), await elsewhere.wait(10))
+        print("worked:", await job.wait(60), await elsewhere.wait(60))
         worker.stop()
 
 trio.run(bare)

@@ -4,7 +4,7 @@ import asyncio
 
 import anyio.to_thread
 import pytest
-from worker.harness import ended, until, working
+from worker.harness import PATIENCE, ended, until, working
 
 from aioq import Aarq, Context, TaskDef
 
@@ -32,16 +32,17 @@ def closed(broker, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return closed
 
 
-async def test_jobs_that_come_from_other_threads_start_at_once(app: Aarq, task):
+async def test_jobs_that_come_from_other_threads_wake_the_worker(app: Aarq, task, monkeypatch):
+    monkeypatch.setattr("aioq.worker._fetcher.LONGEST_POLL", 600.0)
     async with working(app):
         job = await task.enqueue(0)
-        assert await job.wait(timeout=2) == 0  # it is idle now
+        assert await job.wait(timeout=PATIENCE) == 0  # it is idle now
         job = await anyio.to_thread.run_sync(task.enqueue_sync, 1)
-        assert await job.wait(timeout=2) == 1
+        assert await job.wait(timeout=PATIENCE) == 1
 
         def in_a_loop_of_its_own() -> int:
             async def main() -> int:
-                return await (await task.enqueue(2)).wait(timeout=2)
+                return await (await task.enqueue(2)).wait(timeout=PATIENCE)
 
             return asyncio.run(main())
 

@@ -63,7 +63,7 @@ async def test_ten_thousand_jobs_leave_nothing_behind(log: object) -> None:
     async def run(n: int) -> None:
         await app.enqueue_many([good.job(i) for i in range(n)])
         async with working(app) as worker:
-            await until(lambda: not broker._store._running and not _waiting(broker))
+            await until(lambda: not broker._store._running and not _waiting(broker), within=300)
             assert worker._running is not None
             await until(lambda: not len(worker._running.attempts))  # type: ignore[union-attr]
             while (await broker.upkeep(["default"], lease_ms=30_000)).more:

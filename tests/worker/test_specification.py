@@ -9,7 +9,7 @@ from uuid import UUID
 
 import anyio
 import pytest
-from worker.harness import FaultyBroker, Log, drain, ended, until, working
+from worker.harness import PATIENCE, FaultyBroker, Log, drain, ended, until, working
 
 from aioq import Aarq, Context, Job, Middleware, Worker
 from aioq.middleware import Next, Order, Returned, RunningJob
@@ -85,7 +85,7 @@ async def test_results_are_saved_where_asked(app: Aarq, broker: FaultyBroker) ->
     job = await broker.get_job(saved.id)
     assert job is not None
     assert job.result == 25
-    assert await saved.wait(1) == 25
+    assert await saved.wait() == 25
     assert (await lost.refresh()).result is None
 
 
@@ -128,11 +128,11 @@ async def test_plain_functions_run_in_threads(app: Aarq) -> None:
 
     job = await where.enqueue()
     await drain(app)
-    assert await job.wait(1) != threading.get_ident()
+    assert await job.wait() != threading.get_ident()
 
 
 async def test_plain_functions_run_side_by_side(app: Aarq) -> None:
-    together = threading.Barrier(3, timeout=5)
+    together = threading.Barrier(3, timeout=PATIENCE)
 
     @app.task
     def meet(ctx: Ctx) -> None:
@@ -389,8 +389,10 @@ async def test_burst_does_not_leave_while_a_claim_is_on_the_wire_and_a_job_enque
 
 
 async def test_a_paused_queue_gives_nothing_until_it_is_resumed(
-    app: Aarq, broker: FaultyBroker
+    app: Aarq, broker: FaultyBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("aioq.worker._fetcher.LONGEST_POLL", 600.0)
+
     @app.task
     async def good(ctx: Ctx) -> None: ...
 
@@ -401,7 +403,7 @@ async def test_a_paused_queue_gives_nothing_until_it_is_resumed(
     async with working(app):
         await until(lambda: broker.calls["claim"] >= 2)
         await broker.resume_queue("default")
-        await ended(job, 2)
+        await ended(job)
 
 
 async def test_two_workers_share_the_work(app: Aarq, broker: FaultyBroker) -> None:

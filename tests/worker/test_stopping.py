@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -46,12 +45,10 @@ async def test_a_job_that_ends_in_time_completes(app: Aarq) -> None:
         await anyio.sleep(0.1)
 
     job = await short.enqueue()
-    async with working(app, shutdown_timeout=5) as worker:
+    async with working(app, shutdown_timeout=3600) as worker:
         await running.wait()
-        began = time.monotonic()
         worker.stop()
     assert (await job.refresh()).status == "completed"
-    assert time.monotonic() - began < 1
 
 
 async def test_a_job_that_does_not_is_given_back(app: Aarq, broker: FaultyBroker) -> None:
@@ -97,14 +94,12 @@ async def test_a_plain_function_does_not_hold_the_stop(app: Aarq, broker: Faulty
     @app.task
     def long(ctx: Ctx) -> None:
         running.set()
-        go.wait(10)
+        go.wait()
 
     job = await long.enqueue()
     try:
         async with working(app, shutdown_timeout=0.3) as worker:
             await until(running.is_set)
-            began = time.monotonic()
-        assert time.monotonic() - began < 2.3
         assert worker.abandoned == 1
         assert (await job.refresh()).status == "pending"
         assert (await note_of(broker, job.id)).interruptions == 1
@@ -133,8 +128,6 @@ async def test_a_task_that_ignores_its_cancellation_is_given_back_once(
     job = await deaf.enqueue()
     async with working(app, shutdown_timeout=0.1):
         await running.wait()
-        began = time.monotonic()
-    assert time.monotonic() - began < 2.1
     assert (await job.refresh()).status == "pending"
     assert (await note_of(broker, job.id)).interruptions == 1
     settled = len(broker.settled)
@@ -155,7 +148,7 @@ async def test_claimed_jobs_that_have_not_begun_are_given_back_uncounted(
 
     reply = broker.after_claim = anyio.Event()
     jobs = [await never.enqueue() for _ in range(3)]
-    async with working(app, shutdown_timeout=5) as worker:
+    async with working(app, shutdown_timeout=3600) as worker:
         await until(lambda: broker._store._running)
         worker.stop()
         await anyio.wait_all_tasks_blocked()
@@ -193,9 +186,7 @@ async def test_a_store_that_is_gone_does_not_hold_the_stop(
                 broker.gates[name] = anyio.Event()
         go.set()
         await until(lambda: broker.calls["settle"] if how == "hangs" else broker.calls["renew"])
-        began = time.monotonic()
         worker.stop()
-    assert time.monotonic() - began < 2.3
     (line,) = log.of("worker.unsettled")
     assert line["jobs"] == 3
     await anyio.wait_all_tasks_blocked()
@@ -210,7 +201,7 @@ async def test_a_lease_thread_that_hangs_does_not_hold_the_stop(
     class Hangs:
         def renew(self, tokens: Any, lease_ms: int) -> Any:
             hanging.set()
-            go.wait(10)
+            go.wait()
             raise BrokerUnavailable("at last")
 
         def close(self) -> None: ...
@@ -224,8 +215,6 @@ async def test_a_lease_thread_that_hangs_does_not_hold_the_stop(
         await long.enqueue()
         async with working(app, lease=0.3, shutdown_timeout=0.1):
             await until(hanging.is_set)
-            began = time.monotonic()
-        assert time.monotonic() - began < 1
     finally:
         go.set()
 
@@ -244,8 +233,7 @@ async def test_cancelling_the_awaiting_task_gives_running_jobs_back(
         await anyio.sleep_forever()
 
     job = await long.enqueue()
-    worker = Worker(app, WorkerOptions(shutdown_timeout=60))
-    began = time.monotonic()
+    worker = Worker(app, WorkerOptions(shutdown_timeout=3600))
     if by == "asyncio":
         task = asyncio.create_task(worker.run())
         await running.wait()
@@ -253,11 +241,11 @@ async def test_cancelling_the_awaiting_task_gives_running_jobs_back(
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(task, PATIENCE)
     else:
-        async with anyio.create_task_group() as group:
-            group.start_soon(worker.run)
-            await running.wait()
-            group.cancel_scope.cancel()
-    assert time.monotonic() - began < 3
+        with anyio.fail_after(PATIENCE):
+            async with anyio.create_task_group() as group:
+                group.start_soon(worker.run)
+                await running.wait()
+                group.cancel_scope.cancel()
     await job.refresh()
     assert (job.status, job.crashes) == ("pending", 0)
     assert (await note_of(broker, job.id)).interruptions == 1
@@ -342,7 +330,7 @@ async def test_a_cancel_ends_a_start_or_an_end_that_hangs(
     broker.open = opened  # type: ignore[method-assign]
     app = Aarq(broker, lifespan=lifespan, plugins=False)
     worker = Worker(app, WorkerOptions(burst=True))
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENCE):
         async with anyio.create_task_group() as group:
             group.start_soon(worker.run)
             await hanging.wait()
@@ -380,7 +368,7 @@ async def test_a_stop_while_the_slots_are_full_and_the_backlog_too(
     async def good(ctx: Ctx) -> None: ...
 
     jobs = [await good.enqueue() for _ in range(10)]
-    async with working(app, concurrency=2, shutdown_timeout=5) as worker:
+    async with working(app, concurrency=2, shutdown_timeout=3600) as worker:
         await until(lambda: broker.calls["settle"])
         worker.stop()
         del broker.gates["settle"]

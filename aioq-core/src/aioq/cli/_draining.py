@@ -1,9 +1,11 @@
 """The progress of ``aioq worker --burst`` on a terminal."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+import anyio
+
+from aioq import _background
 from aioq._app import Aarq
 from aioq._clock import monotonic
 from aioq._outcome import Cancelled, Dead, Failed, Outcome, Succeeded
@@ -45,12 +47,11 @@ class Progress(Middleware):
 
     @asynccontextmanager
     async def _drawing(self, broker: BaseBroker) -> AsyncGenerator[None, None]:
-        drawing = asyncio.create_task(self._draw(broker), name="aioq.progress")
+        drawing = _background.start(self._draw(broker), "aioq.progress")
         try:
             yield
         finally:
             drawing.cancel()
-            await asyncio.wait([drawing])
             self._line.show("")
 
     async def _draw(self, broker: BaseBroker) -> None:
@@ -58,7 +59,7 @@ class Progress(Middleware):
             await self._count(broker)
             for _ in range(COUNT_EVERY):
                 self._line.show(self._text())
-                await asyncio.sleep(DRAW_EVERY)
+                await anyio.sleep(DRAW_EVERY)
 
     async def _count(self, broker: BaseBroker) -> None:
         try:

@@ -42,8 +42,9 @@ class BaseSuite:
     """No record of a finished job without a saved result may be older."""
     rounds: ClassVar[int] = int(os.environ.get("AIOQ_CONFORMANCE_ROUNDS", "200"))
     """How often each race is run."""
-    patience: ClassVar[float] = 6.0
-    """Seconds within which hints and waiters must hear of news, by real time: a poll interval."""
+    patience: ClassVar[float] = 30.0
+    """Seconds within which hints and waiters must hear of news, by real time: a few poll intervals
+    (those are up to 5 s), so that a busy machine fails no test."""
 
     capabilities: ClassVar[Capabilities | None] = None
     """Set it to the broker's own, and tests that need more are left out instead of skipped."""

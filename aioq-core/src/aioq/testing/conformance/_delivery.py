@@ -1,6 +1,7 @@
 """How jobs go out: each once, in order, no more than asked."""
 
 from functools import partial
+from math import inf
 
 import anyio
 
@@ -48,11 +49,15 @@ class DeliveryCases(BaseSuite):
 
     @covers(3)
     async def test_an_empty_claim_returns_at_once(self, kit: Kit) -> None:
-        with anyio.fail_after(2):
+        fastest = inf
+        for _ in range(5):  # one of them should come through, also on a busy machine
+            began = anyio.current_time()
             claimed = await kit.broker.claim(
                 ["q", "never-used"], 10, worker=new_worker(), lease_ms=self.lease_ms
             )
-        assert (list(claimed.jobs), claimed.more, claimed.due_in_ms) == ([], False, None)
+            fastest = min(fastest, anyio.current_time() - began)
+            assert (list(claimed.jobs), claimed.more, claimed.due_in_ms) == ([], False, None)
+        assert fastest < min(1.0, self.patience), "a claim waits for jobs"
 
     @covers(7)
     async def test_no_more_than_asked(self, kit: Kit) -> None:
@@ -190,4 +195,4 @@ class DeliveryCases(BaseSuite):
             with anyio.move_on_after(self.patience):
                 await heard.wait()
             group.cancel_scope.cancel()
-        assert heard.is_set(), "a free worker heard nothing of new work for a poll interval"
+        assert heard.is_set(), "a free worker heard nothing of new work for several poll intervals"

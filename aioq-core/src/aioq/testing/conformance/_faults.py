@@ -93,5 +93,5 @@ class FaultCases(BaseSuite):
             async for _ in kit.broker.hints(worker_info(), lambda: 0):
                 pass
         assert await kit.settle(await kit.take(job)) == "accepted"
-        with anyio.fail_after(2):
+        with anyio.fail_after(self.patience):
             assert await kit.broker.wait_finished(job.id) is not None

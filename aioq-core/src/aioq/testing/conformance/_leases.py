@@ -245,7 +245,7 @@ class LeaseCases(BaseSuite):
 
         thread = threading.Thread(target=renew, daemon=True)
         thread.start()
-        thread.join(10)  # blocks the loop on purpose: that is when this client is needed
+        thread.join(30)  # blocks the loop on purpose: that is when this client is needed
         assert not thread.is_alive(), "the lease client waits for the event loop"
         assert [list(answer.lost) for answer in answers] == [[b"no token"]]
         assert (await kit.upkeep()).rescued == 0, "the lease client did not extend the lease"

@@ -182,7 +182,7 @@ class ListingCases(BaseSuite):
                 assert found == [], "a running job has not finished"
                 await rival.settle(delivery, result=b"done")
         assert [info and info.result for info in found] == [b"done"] * 3
-        with anyio.fail_after(2):
+        with anyio.fail_after(self.patience):
             again = await kit.broker.wait_finished(job.id)
             assert again == found[0], "what has finished is returned at once"
             assert await kit.broker.wait_finished(kit.make()[0].id) is None
