@@ -111,6 +111,7 @@ def typing(session: nox.Session) -> None:
     session.run("mypy", *SOURCES, "tests/typing")
     session.run("pyright")
     session.run("python", "tests/typing/check_refused.py")
+    session.run("python", "tests/typing/check_pages.py")
 
 
 @nox.session(requires=["build"])

@@ -1,4 +1,5 @@
-"""The Python of the pages: all of it compiles, and what a page marks is run.
+"""The blocks of the pages: Python compiles, and what a page marks is run; the rest is read by what
+would read it, shells' lines with `aioq` by its command line.
 
 A comment before a block says what becomes of it::
 
@@ -7,13 +8,19 @@ A comment before a block says what becomes of it::
     <!-- runs with a worker -->    the same, while a worker serves the app of `tasks`
 
 The blocks of a page share their names. `print(...)  # text` in a block that runs prints `text`.
+What is not run here is type-checked by tests/typing/check_pages.py.
 """
 
 import ast
 import asyncio
+import configparser
 import inspect
+import json
 import re
+import shlex
+import subprocess
 import sys
+import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,9 +28,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import click
 import pytest
+import yaml
 
 from aioq import Aarq, Worker, backends
+from aioq.cli._root import root as root_command
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -128,3 +138,51 @@ async def run(block: Block, module: ModuleType) -> None:
         await asyncio.wait_for(result, 30)
     promised = re.findall(r"^ *print\(.*\) +# (.*)$", block.code, re.M)
     assert not promised or printed == promised, block.where
+
+
+# -- other languages ----------------------------------------------------------------------------
+
+
+def fenced(path: Path) -> list[tuple[str, str]]:
+    """Language and text of each block that is not Python."""
+    blocks = re.findall(r"^( *)```([^\n]*)\n(.*?)^ *```$", path.read_text("utf-8"), re.M | re.S)
+    return [(kind, inspect.cleandoc(text)) for _, kind, text in blocks if kind != "python"]
+
+
+def commands_in(kind: str, text: str) -> list[str]:
+    """The command lines of a shell's block, continued ones joined."""
+    lines = re.sub(r"\\\n\s*", "", text).splitlines()
+    if kind == "console":
+        return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+    return lines
+
+
+def check_shell(kind: str, text: str) -> None:
+    commands = commands_in(kind, text)
+    assert commands, text
+    script = "\n".join(commands)
+    done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    for call in re.findall(r"(?:^|[|;&] *)(?:\S+/)?aioq( [^|;&\n]*)", script, re.M):
+        words = shlex.split(call, comments=True)
+        root_command.main(words, prog_name="aioq", standalone_mode=False)
+
+
+READERS = {
+    "console": check_shell,
+    "dockerfile": lambda kind, text: None,  # tests/docs/test_deploy.py has the file
+    "ini": lambda kind, text: configparser.ConfigParser(strict=False).read_string(text),
+    "json": lambda kind, text: json.loads(text),
+    "sh": check_shell,
+    "text": lambda kind, text: None,
+    "toml": lambda kind, text: tomllib.loads(text),
+    "yaml": lambda kind, text: list(yaml.safe_load_all(text)),
+}
+
+
+@pytest.mark.parametrize("path", [path for path in PAGES if fenced(path)], ids=name_of)
+def test_blocks_of_other_languages_are_readable(path: Path, monkeypatch: pytest.MonkeyPatch):
+    # words are parsed, and then nothing is done
+    monkeypatch.setattr(click.Command, "invoke", lambda command, context: None)
+    for kind, text in fenced(path):
+        READERS[kind](kind, text)
