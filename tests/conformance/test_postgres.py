@@ -22,7 +22,8 @@ from aioq.testing.conformance import (
 
 GIVEN = os.environ.get("AIOQ_TEST_POSTGRES_DSN")
 SYSTEM = find_system_postgres()
-SERVERS = ["given"] if GIVEN else ["wheel", "system"] if SYSTEM else ["wheel"]
+ON_SYSTEM = [pytest.param("system", marks=pytest.mark.slow)] if SYSTEM else []
+SERVERS = ["given"] if GIVEN else ["wheel", *ON_SYSTEM]
 SCHEMA = f"t{os.getpid()}"
 
 

@@ -9,7 +9,7 @@ from acceptance.harness import Fleet, Journal, eventually
 from acceptance.stores import Server
 from servers.proxy import Proxy
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 LEASE = 1.5
 OUTAGE = 3 * LEASE

@@ -12,7 +12,7 @@ from servers.proxy import Proxy
 from aioq import Aarq
 from aioq.errors import BrokerUnavailable, JobExists
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 PRODUCERS = 20
 EACH = 400
