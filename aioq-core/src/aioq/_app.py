@@ -221,6 +221,11 @@ class Aarq:
         """``use`` as the decorator ``@app.middleware`` on an async function."""
         return self.use(fn)
 
+    @property
+    def layers(self) -> tuple[Middleware, ...]:
+        """The middleware added to this app so far, in that order; not what plugins bring."""
+        return tuple(self._layers)
+
     # -- assembly ----------------------------------------------------------------------------------
 
     @property
@@ -274,7 +279,7 @@ class Aarq:
                 if self._chain is None:
                     self._registry.configure(self)
                     self._chain = [*self._registry.middlewares(self), *self._layers]
-                self._runtime = Runtime(broker, codec, [*self._lent, *self._chain])
+                self._runtime = Runtime(self, broker, codec, [*self._lent, *self._chain])
             return self._runtime
 
     @contextmanager

@@ -5,14 +5,17 @@ of the one that happened to start it.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from types import coroutine as from_generator
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 if TYPE_CHECKING:
     from aioq._trio import TrioTask
 
-__all__ = ["Task", "join", "spawn", "start"]
+__all__ = ["Task", "join", "spawn", "start", "within"]
+
+R = TypeVar("R")
 
 _running: set["Task"] = set()
 
@@ -25,9 +28,10 @@ class Task(Protocol):
     def add_done_callback(self, fn: Callable[[Any], object], /) -> None: ...
 
 
-def start(coroutine: Coroutine[Any, Any, Any], name: str) -> Task:
-    """Run ``coroutine`` as a task in an empty context; it is kept alive until it ends."""
-    task = spawn(coroutine, Context(), name)
+def start(coroutine: Coroutine[Any, Any, Any], name: str, context: Context | None = None) -> Task:
+    """Run ``coroutine`` as a task in a copy of ``context``, or in an empty one; it is kept alive
+    until it ends."""
+    task = spawn(coroutine, Context() if context is None else context.copy(), name)
     _running.add(task)
     task.add_done_callback(_running.discard)
     return task
@@ -50,3 +54,24 @@ async def join(task: Task) -> None:
         await asyncio.shield(cast("asyncio.Task[None]", task))
     else:
         await cast("TrioTask", task).join()
+
+
+@from_generator
+def within(context: Context, coroutine: Coroutine[Any, Any, R]) -> Generator[Any, Any, R]:
+    """Await ``coroutine`` in this task, but in another context; so does all that it starts."""
+    step: Callable[..., Any] = coroutine.send
+    value: Any = None
+    while True:
+        try:
+            waits_for = context.run(step, value)
+        except StopIteration as end:
+            result: R = end.value
+            return result
+        try:
+            value = yield waits_for
+            step = coroutine.send
+        except GeneratorExit:
+            coroutine.close()
+            raise
+        except BaseException as exc:
+            step, value = coroutine.throw, exc

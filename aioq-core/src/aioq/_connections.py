@@ -3,20 +3,17 @@
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
-from typing import Final
 
 import anyio
 
-from aioq import _loop
+from aioq import _background, _loop
 from aioq._broker import check_loop
+from aioq._current import current_worker
 from aioq._records import CancelAnswer, JobInfo
 from aioq._runtime import Client, Runtime
 
-__all__ = ["IN_A_WORKER", "Connections"]
+__all__ = ["Connections"]
 
-IN_A_WORKER: Final = ContextVar("aioq_in_a_worker", default=False)
-"""Set in the contexts of workers and their jobs: what they enqueue is part of the worker's work."""
 _inherited: list[object] = []
 
 
@@ -70,7 +67,7 @@ class Connections:
             ConfigurationError: it cannot be used as it is; the message says what to do.
         """
         use = self._use()
-        if not use.kept and not use.blocks and not IN_A_WORKER.get():
+        if not use.kept and not use.blocks and current_worker() is None:
             use.kept = True
         if use.keeper is None:
             await self._open(use)
@@ -80,7 +77,8 @@ class Connections:
         async with use.lock:
             if use.keeper is None:
                 check_loop(self._broker)
-                await self._broker.open()
+                # what it starts outlives this caller, and must inherit nothing of theirs
+                await _background.within(self._runtime.background.copy(), self._broker.open())
                 keeper = self._keep(use)
                 await anext(keeper)
                 use.keeper = keeper
@@ -157,7 +155,8 @@ class Connections:
     async def wait_finished(self, job_id: str) -> JobInfo | None:
         """As the broker's."""
         await self.client()
-        return await self._broker.wait_finished(job_id)
+        waiting = self._broker.wait_finished(job_id)
+        return await _background.within(self._runtime.background.copy(), waiting)
 
     async def ask_cancel(self, job_id: str) -> CancelAnswer:
         """As the broker's."""

@@ -1,16 +1,21 @@
 """The frozen assembly of an app: what plugins and ``app.use`` gave, composed once."""
 
+import warnings
 from collections.abc import Sequence
-from typing import Any
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
 
 from aioq._broker import BaseBroker
 from aioq._codec import Codec
 from aioq._job import Job, JobStore
-from aioq._pipeline import compose, in_order
+from aioq._pipeline import compose, in_order, overrides
 from aioq._records import Added, NewJob
 from aioq._sender import Answer, Sender
 from aioq.errors import AioqError, EnqueueManyError, InvalidOption, JobExists
 from aioq.middleware import Middleware, Send
+
+if TYPE_CHECKING:
+    from aioq._app import Aarq
 
 __all__ = ["Client", "Inside", "Runtime"]
 
@@ -20,14 +25,34 @@ class Runtime:
 
     Attributes:
         layers: all middleware, outermost first.
+        background: the context that aioq's own tasks run in copies of.
     """
 
-    def __init__(self, broker: BaseBroker, codec: Codec, layers: Sequence[Middleware]) -> None:
+    def __init__(
+        self, app: "Aarq", broker: BaseBroker, codec: Codec, layers: Sequence[Middleware]
+    ) -> None:
         self.broker = broker
         self.codec = codec
         self.layers = in_order(layers)
+        self.background = _background_of(app, self.layers)
         self.inside = Inside(self)
         broker.bind(codec)
+
+
+def _background_of(app: "Aarq", layers: Sequence[Middleware]) -> Context:
+    context = Context()
+    for layer in layers:
+        if overrides(layer, "background"):
+            try:
+                context.run(layer.background, app)
+            except Exception as exc:
+                warnings.warn(
+                    f"the middleware {layer!r} broke in background() and goes without: "
+                    f"{type(exc).__name__}: {exc}",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+    return context
 
 
 class Client:
@@ -41,7 +66,7 @@ class Client:
     def __init__(self, runtime: Runtime, store: JobStore) -> None:
         self._broker = runtime.broker
         self._store = store
-        self._sender = Sender(runtime.broker)
+        self._sender = Sender(runtime.broker, context=runtime.background)
         self.send: Send = compose(runtime.layers, "around_enqueue", self._submit)
 
     async def _submit(self, jobs: Sequence[Job[Any]]) -> None:

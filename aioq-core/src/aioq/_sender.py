@@ -9,6 +9,7 @@ import os
 import random
 from collections import deque
 from collections.abc import Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -40,10 +41,14 @@ class Sender:
     Args:
         broker: an open broker.
         patience: seconds for which a call is repeated while the store is out of reach.
+        context: what it sends in copies of.
     """
 
-    def __init__(self, broker: BaseBroker, *, patience: float = 30.0) -> None:
+    def __init__(
+        self, broker: BaseBroker, *, patience: float = 30.0, context: Context | None = None
+    ) -> None:
         self._broker = broker
+        self._context = context
         self._patience = patience
         self._producer = os.urandom(8)
         self._numbers: dict[str, int] = {}
@@ -59,7 +64,7 @@ class Sender:
         self._waiting.append(call)
         if not self._sending:
             self._sending = True
-            _background.start(self._run(), "aioq.enqueue")
+            _background.start(self._run(), "aioq.enqueue", self._context)
         await call.done.wait()
         return call.answers
 

@@ -11,6 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import anyio
@@ -260,7 +261,10 @@ class CallThread(ABC):
         self._stopping = False
         self._ended = False
         self._farewell: list[Call] = []
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        # in the context of who opens it, which is aioq's own
+        self._thread = threading.Thread(
+            target=copy_context().run, args=(self._run,), name=name, daemon=True
+        )
 
     def start(self) -> None:
         """Start serving."""

@@ -3,21 +3,26 @@
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import structlog
+from structlog.typing import Processor
 
 __all__ = ["LEVELS", "configure_logging"]
 
 LEVELS = ("debug", "info", "warning", "error")
 
 
-def configure_logging(level: str, form: str | None = None) -> None:
+def configure_logging(
+    level: str, form: str | None = None, processors: Iterable[Processor] = ()
+) -> None:
     """Set up structlog and the root logger of ``logging`` for this process.
 
     Args:
         level: the least level shown, one of ``LEVELS``; libraries are heard from warning on.
         form: ``console`` or ``json``; None is console on a terminal, JSON elsewhere.
+        processors: add to each line before it is rendered.
     """
     least: int = getattr(logging, level.upper())
     terminal = sys.stderr.isatty()
@@ -26,6 +31,7 @@ def configure_logging(level: str, form: str | None = None) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        *processors,
     ]
     rendering = _console(colors=terminal and "NO_COLOR" not in os.environ) if console else _json()
     structlog.configure(

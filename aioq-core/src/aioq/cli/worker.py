@@ -10,7 +10,7 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from traceback import print_exception
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import click
 
@@ -27,8 +27,12 @@ from aioq.cli._screen import foot
 from aioq.cli._supervisor import Supervisor
 from aioq.cli._systemd import Notifier
 from aioq.errors import AioqError, ConfigurationError, InvalidOption
+from aioq.plugins._registry import registry
 from aioq.worker import Worker, WorkerOptions
 from aioq.worker._health import HealthReport
+
+if TYPE_CHECKING:
+    from structlog.typing import Processor
 
 __all__ = ["command"]
 
@@ -178,7 +182,7 @@ def command(
     if burst and processes == 1 and parent is None and sys.stderr.isatty():
         line = context.with_resource(foot())
     # before the app is there: its module may set up logging its own way
-    configure_logging("debug" if verbose else log_level, log_format)
+    configure_logging("debug" if verbose else log_level, log_format, _log_processors())
     if parent is None and (processes > 1 or reload):
         verbose = session is not None and session.verbose
         words: list[str] = context.meta[WORDS]
@@ -200,6 +204,13 @@ def command(
             print_exception(exc)
         return 1
     return 0
+
+
+def _log_processors() -> "list[Processor]":
+    try:
+        return registry().log_processors()
+    except AioqError:
+        return []  # plugins that claim one name; the app says so when it reads them
 
 
 def _warn(app: Aarq, path: str) -> None:

@@ -1,5 +1,6 @@
 """Middleware: the base class, the named places in the chain, and the layers that are built in."""
 
+from aioq._current import current_worker
 from aioq._outcome import (
     Cancelled,
     Dead,
@@ -22,7 +23,7 @@ from aioq.middleware._base import (
 from aioq.middleware._logging import LoggingMiddleware
 from aioq.middleware._results import ResultMiddleware
 from aioq.middleware._retry import RetryMiddleware
-from aioq.middleware._running import RunningJob
+from aioq.middleware._running import RunningJob, StopReason
 from aioq.middleware._timeout import TimeoutMiddleware
 
 __all__ = [
@@ -44,6 +45,8 @@ __all__ = [
     "RunningJob",
     "Send",
     "Snoozed",
+    "StopReason",
     "Succeeded",
     "TimeoutMiddleware",
+    "current_worker",
 ]

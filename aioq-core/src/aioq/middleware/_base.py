@@ -62,6 +62,13 @@ class Middleware:
         """Entered when the worker starts, left after its last job. None for nothing to do."""
         return None
 
+    def background(self, app: "Aarq") -> None:
+        """Called when ``app`` is put together, in the context that aioq's own tasks run in copies
+        of: polls, renewals, batches to the store.
+
+        What it does to context variables holds there, never in jobs nor for callers.
+        """
+
     async def settled(self, job: RunningJob, outcome: Outcome) -> None:
         """Told after the store has accepted how the attempt ended; never for a stale one.
 

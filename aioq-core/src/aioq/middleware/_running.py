@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from aioq._clock import from_ms
 from aioq._context import Context
@@ -10,7 +10,9 @@ from aioq._options import TaskOptions
 from aioq._records import Delivery
 from aioq._wire import Note, Policy
 
-__all__ = ["RunningJob"]
+__all__ = ["RunningJob", "StopReason"]
+
+StopReason: TypeAlias = Literal["cancel", "lost", "shutdown"]
 
 
 class RunningJob:
@@ -29,6 +31,8 @@ class RunningJob:
         policy, options: what the job was enqueued with, and what its task says now.
         state: a place for middleware, empty at each attempt.
         kept: the value to be saved as the result, see ``keep``.
+        stop_reason: why the worker cancels the attempt: its ``cancel`` was asked, its lease was
+            ``lost``, or the worker's ``shutdown``; None as long as it does not.
     """
 
     __slots__ = (
@@ -49,6 +53,7 @@ class RunningJob:
         "queue",
         "retries",
         "state",
+        "stop_reason",
         "task_name",
         "worker_id",
     )
@@ -86,11 +91,22 @@ class RunningJob:
         self.state: dict[Any, Any] = {}
         self.kept: Any = None
         self.has_result = False
+        self.stop_reason: StopReason | None = None
 
     def keep(self, value: object) -> None:
         """Save ``value`` as the job's result, in the same step in which it completes."""
         self.kept = value
         self.has_result = True
+
+    @property
+    def delivery(self) -> int:
+        """Counts the hand-outs of the job from 1, those included that ended with their worker."""
+        return self._delivery.number
+
+    @property
+    def crashes(self) -> int:
+        """How many of its workers died while they ran it."""
+        return self._delivery.crashes
 
     @property
     def enqueued_at(self) -> datetime:

@@ -19,6 +19,7 @@ import pluggy
 
 if TYPE_CHECKING:
     import click
+    from structlog.typing import Processor
 
     from aioq._app import Aarq
     from aioq._broker import BaseBroker
@@ -99,6 +100,15 @@ def aioq_commands() -> "Iterable[click.Command]":  # type: ignore[empty-body]
     Called once per run of the command line. An empty answer means none. In a command,
     ``click.get_current_context().obj.choose_app(app, url)`` is the app that the user's ``APP`` or
     ``--broker URL`` means; with None for both, the one that ``AIOQ_BROKER_URL`` names.
+    """
+
+
+@hookspec
+def aioq_log_processors() -> "Iterable[Processor]":  # type: ignore[empty-body]
+    """Processors of structlog that add to the log lines of the worker's process.
+
+    Called once, when ``aioq worker`` sets up logging. They see a line in the task and thread that
+    wrote it, before it is rendered. An empty answer means none.
     """
 
 

@@ -17,6 +17,7 @@ from aioq.plugins._hookspecs import PROJECT, SPI, BrokerSpec, SerializerSpec
 
 if TYPE_CHECKING:
     import click
+    from structlog.typing import Processor
 
     from aioq._app import Aarq
     from aioq.middleware import Middleware
@@ -140,6 +141,10 @@ class Registry:
     def commands(self) -> "list[click.Command]":
         """Commands for the command line."""
         return self._call("aioq_commands")
+
+    def log_processors(self) -> "list[Processor]":
+        """What plugins add to log lines."""
+        return self._call("aioq_log_processors")
 
     def configure(self, app: "Aarq") -> None:
         """Let plugins change ``app`` before it is frozen."""

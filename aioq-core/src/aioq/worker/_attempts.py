@@ -7,7 +7,7 @@ import anyio
 
 from aioq._background import Task
 from aioq._records import Delivery, Token
-from aioq.middleware import RunningJob
+from aioq.middleware import RunningJob, StopReason
 
 __all__ = ["Attempt", "Attempts", "Cause"]
 
@@ -19,6 +19,13 @@ class Cause(Enum):
     LOST = "its lease was lost"
     REGAINED = "its lease was lost, and came back while it was being stopped"
     SHUTDOWN = "the worker stops"
+
+
+_REASONS: dict[Cause, StopReason] = {
+    Cause.CANCEL: "cancel",
+    Cause.LOST: "lost",
+    Cause.SHUTDOWN: "shutdown",
+}
 
 
 class Attempt:
@@ -44,6 +51,7 @@ class Attempt:
         if self.ended or self.cause is not None:
             return
         self.cause = cause
+        self._tell_why(cause)
         # one that has not begun sees the cause first thing; cancelled it would never run at all,
         # not even to the end that frees its slot
         if self.task is not None and self.started:
@@ -53,7 +61,12 @@ class Attempt:
         """The worker is gone: do not go on, whatever the job is at."""
         if self.task is not None:
             self.cause = self.cause or Cause.SHUTDOWN
+            self._tell_why(self.cause)
             self.task.cancel(self.cause.value)
+
+    def _tell_why(self, cause: Cause) -> None:
+        if self.job is not None and self.job.stop_reason is None:
+            self.job.stop_reason = _REASONS.get(cause)
 
     def __str__(self) -> str:
         return f"job {self.delivery.id} of task {self.delivery.task!r}"

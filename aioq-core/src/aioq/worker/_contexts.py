@@ -4,8 +4,8 @@ from contextvars import Context
 
 from structlog.contextvars import bind_contextvars
 
-from aioq._connections import IN_A_WORKER
-from aioq._records import Delivery
+from aioq._current import WORKER
+from aioq._records import Delivery, WorkerInfo
 
 __all__ = ["JobContexts"]
 
@@ -18,9 +18,13 @@ class JobContexts:
     ``job_id``, ``task``, ``queue`` and ``attempt`` are bound as structlog context variables, so a
     task's own lines carry them, too. What is the same for all jobs of a task is bound once, in a
     template: copying a context is free, binding is not.
+
+    Args:
+        worker: whose jobs they are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, worker: WorkerInfo) -> None:
+        self._worker = worker
         self._templates: dict[tuple[str, str], Context] = {}
 
     def fresh(self, delivery: Delivery) -> Context:
@@ -31,7 +35,7 @@ class JobContexts:
             if len(self._templates) >= MOST_TEMPLATES:
                 self._templates.clear()
             template = self._templates[key] = Context()
-            template.run(IN_A_WORKER.set, True)
+            template.run(WORKER.set, self._worker)
             template.run(bind_contextvars, task=delivery.task, queue=delivery.queue)
         context = template.copy()
         context.run(bind_contextvars, job_id=delivery.id, attempt=delivery.retries + 1)

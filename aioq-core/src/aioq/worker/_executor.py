@@ -86,6 +86,7 @@ class Executor:
     ) -> None:
         self._app = app
         self._broker = runtime.broker
+        self._background = runtime.background
         self._codec = runtime.codec
         self._layers = runtime.layers
         self._observers = [layer for layer in runtime.layers if overrides(layer, "settled")]
@@ -126,7 +127,7 @@ class Executor:
             self._report("warning", "job.released", attempt, reason="it ignores its cancellation")
             self._attempts.ended(attempt)
             self._given_back.append(attempt)
-            _background.start(self._give_back(attempt), "aioq.release")
+            _background.start(self._give_back(attempt), "aioq.release", self._background)
 
     async def _give_back(self, attempt: Attempt) -> None:
         await self._end(attempt, Released("the worker stops"))
@@ -311,7 +312,7 @@ class Executor:
         stored = await self._settler.settle(attempt, settlement)
         if attempt.token != stored.token:
             self._attempts.forget(attempt)
-            _background.start(self._send_back(attempt), "aioq.release")
+            _background.start(self._send_back(attempt), "aioq.release", self._background)
         if stored.answer == "stale":
             self._report("warning", "job.stale", attempt, outcome=type(outcome).__name__)
             return

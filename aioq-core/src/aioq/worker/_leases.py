@@ -12,6 +12,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Sequence
+from contextvars import Context
 from types import FrameType
 from typing import Any
 
@@ -45,6 +46,7 @@ class LeaseKeeper:
         options: lease and stall limit.
         health: told of each success.
         log: a logger.
+        context: what the thread runs in a copy of.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class LeaseKeeper:
         options: WorkerOptions,
         health: Health,
         log: Any,
+        context: Context,
     ) -> None:
         self._broker = broker
         self._attempts = attempts
@@ -64,7 +67,9 @@ class LeaseKeeper:
         self._interval = options.lease / 3
         self._granularity = min(0.25, self._interval / 4)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="aioq-leases", daemon=True)
+        self._thread = threading.Thread(
+            target=context.copy().run, args=(self._run,), name="aioq-leases", daemon=True
+        )
         self._client: LeaseClient | None = None
         self._loop_thread = threading.get_ident()
         self._loop = current_loop()

@@ -7,6 +7,7 @@ answered. The bounded backlog holds the worker back, not the outcomes.
 import random
 from collections import deque
 from collections.abc import Sequence
+from contextvars import Context
 from typing import Any, NamedTuple
 
 import anyio
@@ -65,8 +66,9 @@ class _Batch:
 class Settler:
     """Settles the attempts of one worker."""
 
-    def __init__(self, broker: BaseBroker, health: Health, log: Any) -> None:
+    def __init__(self, broker: BaseBroker, health: Health, log: Any, context: Context) -> None:
         self._broker = broker
+        self._context = context
         self._health = health
         self._log = log
         self._most = broker.capabilities.max_batch
@@ -103,7 +105,7 @@ class Settler:
         self.open += 1
         if self._calls < CALLS_IN_FLIGHT:
             self._calls += 1
-            task = _background.start(self._run(), "aioq.settle")
+            task = _background.start(self._run(), "aioq.settle", self._context)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         await batch.done.wait()

@@ -13,7 +13,7 @@ import anyio
 
 from aioq import _background
 from aioq._clock import monotonic
-from aioq._connections import IN_A_WORKER
+from aioq._current import WORKER, current_worker
 from aioq._log import get_logger
 from aioq._records import WorkerInfo
 from aioq.worker._attempts import Attempt, Attempts, Cause
@@ -103,7 +103,7 @@ class Worker:
         with stop_on_signals(self.stop) if signals else nullcontext():
             # an empty context: nothing of the caller's (a trace span) is inherited by every job
             context = Context()
-            context.run(IN_A_WORKER.set, True)
+            context.run(WORKER.set, self.describe())
             task = _background.spawn(self._run(), context)
             try:
                 await _background.join(task)
@@ -139,7 +139,9 @@ class Worker:
                 run.executor.state = await stack.enter_async_context(self.app.lifespan(self.app))
             if self._stop_asked:
                 run.stopping.set()
-            await run.work()
+            context = runtime.background.copy()
+            context.run(WORKER.set, current_worker())
+            await _background.within(context, run.work())
 
     def describe(self) -> WorkerInfo:
         """The worker as it stands in the registry."""
@@ -172,7 +174,7 @@ class _Run:
         """Between the start-up and the last lifespan's end: the only time a stop is orderly."""
         self.attempts = Attempts(options.concurrency)
         self.health = Health()
-        self._settler = Settler(runtime.broker, self.health, self._log)
+        self._settler = Settler(runtime.broker, self.health, self._log, runtime.background)
         self.threads = Threads(self.attempts)
         self.executor = Executor(
             worker.app,
@@ -195,8 +197,10 @@ class _Run:
             self._start,
             self._log,
         )
-        self._contexts = JobContexts()
-        self._leases = LeaseKeeper(runtime.broker, self.attempts, options, self.health, self._log)
+        self._contexts = JobContexts(current_worker() or worker.describe())
+        self._leases = LeaseKeeper(
+            runtime.broker, self.attempts, options, self.health, self._log, runtime.background
+        )
         self._upkeep = UpkeepLoop(runtime.broker, worker.queues, options)
         self._expect_loops()
         self.health_server: HealthServer | None = None
