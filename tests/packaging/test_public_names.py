@@ -62,4 +62,6 @@ def test_every_promised_name_is_public(module_name):
 def test_a_plugin_package_has_one_public_name_each(plugins):
     for plugin in plugins:
         module = importlib.import_module(plugin.import_name)
-        assert len(module.__all__) == 1, plugin.name
+        # opentelemetry-instrument looks for a second one
+        others = {"AioqInstrumentor"} if plugin.name == "aioq-otel" else set()
+        assert len({*module.__all__} - others) == 1, plugin.name

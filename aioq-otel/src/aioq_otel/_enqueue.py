@@ -1,0 +1,211 @@
+"""The span around an enqueue."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextvars import Token
+from time import perf_counter
+from typing import Any, Final, NamedTuple
+
+from opentelemetry import context as current
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, Span, SpanKind, Tracer
+
+from aioq import Job
+from aioq.errors import EnqueueManyError, JobExists
+from aioq_otel import _names as names
+from aioq_otel._errors import mark, type_of
+from aioq_otel._metrics import Attributes, Instruments
+from aioq_otel._options import Options
+from aioq_otel._propagation import Propagation
+
+__all__ = ["Enqueues"]
+
+MOST_LINKS: Final = 128
+"""What the SDK keeps."""
+
+Jobs = Sequence[Job[Any]]
+
+
+class Sending(NamedTuple):
+    """An enqueue that was begun: what its end needs."""
+
+    span: Span | None
+    token: Token[Context] | None
+    started: float
+
+
+class Enqueues:
+    """Begins and ends spans of enqueues, puts their context into the jobs, and counts.
+
+    Args:
+        tracer: makes the spans.
+        instruments: counts.
+        options: as chosen.
+        propagation: writes headers.
+        server: the store's address.
+        recording: whether anybody listens to spans.
+    """
+
+    def __init__(
+        self,
+        tracer: Tracer,
+        instruments: Instruments,
+        options: Options,
+        propagation: Propagation,
+        server: Attributes,
+        recording: Callable[[], bool],
+    ) -> None:
+        self._tracer = tracer
+        self._instruments = instruments
+        self._options = options
+        self._propagation = propagation
+        self._base: dict[str, Any] = {names.MESSAGING_SYSTEM: names.SYSTEM, **server}
+        self._recording = recording
+        self._measured: dict[str, Attributes] = {}
+
+    def begin(self, jobs: Jobs) -> Sending:
+        """Start the span, make it the current one, and put its context into the jobs."""
+        traced = [job for job in jobs if not self._options.excludes(job.task_name)]
+        if not traced or not self._recording():
+            context = current.get_current()
+            if context:
+                self._put(jobs, context)
+            return Sending(None, None, perf_counter())
+        if len(jobs) == 1:
+            span = self._one(jobs[0])
+        elif self._options.create_spans:
+            span = self._each(jobs)
+        else:
+            span = self._start(*self._many(jobs), SpanKind.PRODUCER)
+        context = trace.set_span_in_context(span)
+        if len(jobs) == 1 or not self._options.create_spans:
+            self._put(jobs, context)
+        return Sending(span, current.attach(context), perf_counter())
+
+    def end(self, jobs: Jobs, sending: Sending, raised: BaseException | None) -> None:
+        """End what ``begin`` began, in the same task."""
+        seconds = perf_counter() - sending.started
+        error = None if raised is None else _error_of(raised)
+        try:
+            self._count(jobs, seconds, error)
+        finally:
+            try:
+                if sending.span is not None:
+                    self._end_span(jobs, sending.span, raised, error)
+            finally:
+                if sending.token is not None and not isinstance(raised, GeneratorExit):
+                    current.detach(sending.token)
+
+    def _end_span(
+        self, jobs: Jobs, span: Span, raised: BaseException | None, error: BaseException | None
+    ) -> None:
+        try:
+            if span.is_recording():
+                if len(jobs) == 1 and (delay := _delay(jobs[0])):
+                    span.set_attribute(names.DELAY, delay)
+                if error is not None:
+                    mark(span, error, with_message=self._options.error_messages)
+                elif isinstance(raised, Exception):
+                    span.set_attribute(names.DEDUPLICATED, True)
+        finally:
+            span.end()
+
+    # -- spans -------------------------------------------------------------------------------------
+
+    def _one(self, job: Job[Any]) -> Span:
+        return self._start(*self._single("enqueue", job), SpanKind.PRODUCER)
+
+    def _many(self, jobs: Jobs) -> tuple[str, dict[str, Any]]:
+        queues = {job.queue for job in jobs}
+        attributes = self._operation("enqueue", "send")
+        attributes[names.BATCH_COUNT] = len(jobs)
+        if len(queues) > 1:
+            return "enqueue", attributes
+        (attributes[names.DESTINATION],) = queues
+        return f"enqueue {attributes[names.DESTINATION]}", attributes
+
+    def _each(self, jobs: Jobs) -> Span:
+        """A span for each job, whose context it takes along, and one that links to all of them."""
+        links: list[Link] = []
+        for job in jobs:
+            span = self._start(*self._single("create", job), SpanKind.PRODUCER)
+            self._put([job], trace.set_span_in_context(span))
+            span.end()
+            if len(links) < MOST_LINKS:
+                linked = {names.MESSAGE_ID: job.id, names.LINK_TYPE: "creation"}
+                links.append(Link(span.get_span_context(), linked))
+        name, attributes = self._many(jobs)
+        if len(jobs) > len(links):
+            attributes[names.LINKS_DROPPED] = len(jobs) - len(links)
+        return self._start(name, attributes, SpanKind.CLIENT, links)
+
+    def _single(self, operation: str, job: Job[Any]) -> tuple[str, dict[str, Any]]:
+        attributes = self._operation(operation, "send" if operation == "enqueue" else operation)
+        attributes[names.DESTINATION] = job.queue
+        attributes[names.MESSAGE_ID] = job.id
+        attributes[names.JOB_NAME] = job.task_name
+        attributes[names.TRIGGER] = "api"
+        if job.priority:
+            attributes[names.PRIORITY] = job.priority
+        named_by = job.task_name if self._options.span_name == "task" else job.queue
+        return f"{operation} {named_by}", attributes
+
+    def _operation(self, name: str, kind: str) -> dict[str, Any]:
+        return {**self._base, names.OPERATION_NAME: name, names.OPERATION_TYPE: kind}
+
+    def _start(
+        self, name: str, attributes: dict[str, Any], kind: SpanKind, links: Sequence[Link] = ()
+    ) -> Span:
+        return self._tracer.start_span(
+            name,
+            None,
+            kind,
+            attributes,
+            links,
+            record_exception=False,
+            set_status_on_exception=False,
+        )
+
+    def _put(self, jobs: Jobs, context: Context) -> None:
+        carrier = self._propagation.carrier(context)
+        if carrier:
+            for job in jobs:
+                self._propagation.put(carrier, job.headers)
+
+    # -- counts ------------------------------------------------------------------------------------
+
+    def _count(self, jobs: Jobs, seconds: float, error: BaseException | None) -> None:
+        counts = {jobs[0].queue: 1} if len(jobs) == 1 else Counter(job.queue for job in jobs)
+        for queue, count in counts.items():
+            measured = self._measured_in(queue)
+            if error is not None:
+                measured = {**measured, names.ERROR_TYPE: type_of(error)}
+            self._instruments.sent.add(count, measured)
+            self._instruments.operation.record(seconds, measured)
+
+    def _measured_in(self, queue: str) -> Attributes:
+        found = self._measured.get(queue)
+        if found is None:
+            if len(self._measured) >= 1_000:
+                self._measured.clear()
+            found = self._measured[queue] = {
+                **self._operation("enqueue", "send"),
+                names.DESTINATION: queue,
+            }
+        return found
+
+
+def _error_of(raised: BaseException) -> BaseException | None:
+    """What went wrong; nothing did where all ids were taken, which a caller may well expect."""
+    if isinstance(raised, EnqueueManyError):
+        errors = [each for each in raised.errors.values() if not isinstance(each, JobExists)]
+        return errors[0] if errors else None
+    return None if isinstance(raised, JobExists) or not isinstance(raised, Exception) else raised
+
+
+def _delay(job: Job[Any]) -> float:
+    """Seconds from the enqueue until it is due."""
+    if job.status != "scheduled" or job.run_at is None or job.enqueued_at is None:
+        return 0.0
+    return (job.run_at - job.enqueued_at).total_seconds()

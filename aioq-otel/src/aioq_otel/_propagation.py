@@ -1,0 +1,96 @@
+"""How context travels with a job: in its headers from the caller, in its note between attempts."""
+
+from collections.abc import Mapping, MutableMapping
+from typing import Final
+
+from opentelemetry import baggage, propagate, trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, SpanContext, TraceFlags
+
+from aioq.middleware import RunningJob
+from aioq_otel import _names as names
+
+__all__ = ["Propagation", "crashes_before", "leave", "previous_attempt", "span_of"]
+
+PREVIOUS: Final = "aioq-otel.previous"
+CRASHES: Final = "aioq-otel.crashes"
+NOWHERE: Final = Context()
+BAGGAGE: Final = "baggage"
+
+
+class Propagation:
+    """Writes and reads headers with the global propagator (``OTEL_PROPAGATORS``).
+
+    Args:
+        with_baggage: False keeps baggage out of the store.
+    """
+
+    def __init__(self, *, with_baggage: bool) -> None:
+        self._with_baggage = with_baggage
+
+    def carrier(self, context: Context) -> dict[str, str]:
+        """What to put into the headers of jobs that are made in ``context``."""
+        carrier: dict[str, str] = {}
+        propagate.inject(carrier, context if self._with_baggage else baggage.clear(context))
+        return carrier
+
+    @staticmethod
+    def put(carrier: Mapping[str, str], headers: MutableMapping[str, str]) -> None:
+        """Into the headers; a trace context that the caller put there stays what it is."""
+        if not headers:
+            headers.update(carrier)
+            return
+        own = any(name in headers for name in propagate.get_global_textmap().fields - {BAGGAGE})
+        for name, value in carrier.items():
+            if name not in headers and (name == BAGGAGE or not own):
+                headers[name] = value
+
+    def extract(self, headers: Mapping[str, str]) -> Context:
+        """The context of the enqueue: its span as a remote one, its baggage."""
+        if not headers:
+            return NOWHERE
+        context = propagate.extract(headers, NOWHERE)
+        return context if self._with_baggage else baggage.clear(context)
+
+
+# -- from one attempt to the next ------------------------------------------------------------------
+
+
+def leave(job: RunningJob, span: SpanContext) -> None:
+    """Leave for the next attempt which span this one had, and how many crashes are known."""
+    if span.is_valid:
+        job.carry[PREVIOUS] = f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
+    if job.crashes:
+        job.carry[CRASHES] = str(job.crashes)
+
+
+def previous_attempt(job: RunningJob) -> Link | None:
+    """The link to the span of the attempt before, if that left one."""
+    text = job.carried.get(PREVIOUS)
+    if text is None:
+        return None
+    try:
+        _, trace_id, span_id, flags = text.split("-")
+        context = SpanContext(
+            int(trace_id, 16),
+            int(span_id, 16),
+            is_remote=True,
+            trace_flags=TraceFlags(int(flags, 16)),
+        )
+    except ValueError:
+        return None
+    return Link(context, {names.LINK_TYPE: "previous_attempt"}) if context.is_valid else None
+
+
+def crashes_before(job: RunningJob) -> bool:
+    """Whether the hand-out before this one ended with its worker. The job counts its crashes; what
+    an attempt that came to an end knew of them lies in its note."""
+    if not job.crashes:
+        return False
+    known = job.carried.get(CRASHES, "0")
+    return job.crashes > (int(known) if known.isdecimal() else 0)
+
+
+def span_of(context: Context) -> SpanContext:
+    """The span context in ``context``; an invalid one where there is none."""
+    return trace.get_current_span(context).get_span_context()
