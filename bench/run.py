@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import otel
 import postgres
 import raw_sqlite
 from drain import Drained, drain, quiet
@@ -70,6 +71,8 @@ CASES: dict[str, Callable[[int], dict[str, float]]] = {
     "memory": memory,
     "sqlite NORMAL": lambda jobs: sqlite(jobs, "NORMAL"),
     "sqlite FULL": lambda jobs: sqlite(jobs, "FULL"),
+    "otel with an SDK": otel.with_sdk,
+    "otel without an SDK": otel.without_sdk,
     "postgres": postgres.beside_others,
     "postgres with a million records": postgres.with_records,
 }

@@ -202,7 +202,7 @@ def test_a_broker_whose_driver_is_missing_is_named() -> None:
     def load() -> Any:
         raise ImportError("no module named 'driver'")
 
-    with pytest.raises(PluginError, match=r"(?m)^B cannot be imported: no module named 'driver'$"):
+    with pytest.raises(PluginError, match=r"^B cannot be imported: no module named 'driver'$"):
         Registry().load_broker(BrokerSpec(name="B", schemes=("x",), load=load))
 
 
@@ -301,3 +301,18 @@ def test_a_serializer_is_chosen_by_name_or_given() -> None:
     with pytest.raises(ConfigurationError) as refused:
         _ = Aarq("memory://", serializer="yaml", plugins=False).codec
     assert str(refused.value) == "no installed serializer is named 'yaml'; installed: json"
+
+
+def test_plugins_add_to_the_lines_of_the_worker() -> None:
+    def add_region(logger: Any, method: str, event: Any) -> Any:
+        return event
+
+    def broken() -> Any:
+        raise ValueError("boom")
+
+    with pytest.warns(RuntimeWarning, match=r"'torn' broke in aioq_log_processors .*boom"):
+        processors = found(
+            Point("region", plugin(aioq_log_processors=lambda: [add_region])),
+            Point("torn", plugin(aioq_log_processors=broken)),
+        ).log_processors()
+    assert processors == [add_region]

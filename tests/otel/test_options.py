@@ -10,6 +10,7 @@ from otel.conftest import Traced
 
 from aioq import Aarq, Context
 from aioq.errors import InvalidOption
+from aioq.plugins._registry import Registry
 from aioq_otel import AioqInstrumentor, TracingMiddleware
 from aioq_otel._instrumentor import switch
 from aioq_otel._options import Options
@@ -69,6 +70,15 @@ def layers(**options: Any) -> list[TracingMiddleware]:
 def test_the_plugin_traces_every_app() -> None:
     assert len(layers()) == 1
     assert not layers(plugins=False)
+
+
+def test_it_is_left_out_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIOQ_DISABLE_PLUGINS", "otel")
+    found = Registry()
+    states = {plugin.name: plugin.state for plugin in found.plugins}
+    assert states["otel"] == "disabled"
+    brought = [*found.middlewares(Aarq("memory://")), *found.log_processors()]
+    assert not [each for each in brought if type(each).__module__.startswith("aioq_otel")]
 
 
 def test_a_layer_of_the_users_own_takes_its_place() -> None:

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import threading
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -180,6 +181,44 @@ async def test_a_broken_sdk_fails_no_job(
     told = [record.message for record in caplog.records if record.name == "aioq.otel"]
     assert told[0] == "tracing broke; jobs go on without it"
     assert len(told) == len(set(told)), "each is told once"
+
+
+async def test_an_exporter_that_hangs_holds_no_worker_up(
+    traced: Traced, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("aioq_otel._flush.LONGEST", 0.05)
+    never = threading.Event()
+
+    class Hangs(BreaksAtTheEnd):
+        def on_end(self, span: Any) -> None:
+            """Kept."""
+
+        def force_flush(self, timeout_millis: int = 0) -> bool:
+            return never.wait(60)
+
+    traced.provider.add_span_processor(Hangs())
+    try:
+        with anyio.fail_after(30):
+            await traced.work()
+    finally:
+        never.set()
+    assert "not all that was collected could be exported in 0.05 s" in caplog.text
+
+
+def test_jobs_on_trio_are_traced_as_well(traced: Traced) -> None:
+    @traced.app.task(name="t")
+    async def task(ctx: Ctx) -> None:
+        await anyio.lowlevel.checkpoint()
+        assert trace.get_current_span().is_recording()
+
+    async def main() -> None:
+        with traced.tracer.start_as_current_span("request"):
+            await task.enqueue()
+        await traced.work()
+
+    anyio.run(main, backend="trio")
+    assert [span.name for span in traced.spans] == ["request", "enqueue t", "process t"]
+    assert len({trace_of(span) for span in traced.spans}) == 1
 
 
 async def test_what_breaks_in_a_worker_comes_out_as_it_is(traced: Traced) -> None:
