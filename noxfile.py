@@ -144,6 +144,24 @@ def quickstart(session: nox.Session) -> None:
             session.run("bash", "-c", readme_command(1), external=True)
 
 
+@nox.session(requires=["build"])
+def install(session: nox.Session) -> None:
+    """Each package and extra in an empty environment; the quickstarts and tutorials, as printed."""
+    session.install(*group("install"))
+    wheelhouse = Path(session.create_tmp()).resolve() / "wheelhouse"
+    shutil.rmtree(wheelhouse, ignore_errors=True)
+    wheels = [wheel(package) for package in PACKAGES]
+    # What the wheels, the plugins of examples/ and their tests need: fetched once, then no index.
+    needed = [*wheels, "hatchling", "hypothesis", "pytest"]
+    fetch = ["pip", "download", "-q", "-c", "constraints.txt", "-d", str(wheelhouse)]
+    session.run(*fetch, *needed, silent=True)
+    side_by_side = ["-n", "logical", "--dist", "worksteal"]
+    session.run(
+        *("pytest", *side_by_side, *(session.posargs or ["tests/install"])),
+        env={"AIOQ_WHEELHOUSE": str(wheelhouse)},
+    )
+
+
 @nox.session(default=False, requires=["build"])
 def bench(session: nox.Session) -> None:
     """The benchmarks, against the wheels; arguments after `--` go to bench/run.py."""

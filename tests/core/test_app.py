@@ -142,7 +142,7 @@ def test_a_url_nobody_serves_is_shown_without_its_password(
 def test_a_url_of_ours_names_the_package_that_is_missing(
     alone: Registry, scheme: str, package: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match=f"; for {scheme}:// pip install {package}$"):
+    with pytest.raises(ConfigurationError, match=f"(?m); for {scheme}:// pip install {package}$"):
         Aarq(f"{scheme}://localhost")
 
 

@@ -72,13 +72,15 @@ def test_a_broker_that_cannot_be_imported_is_named(alone: Registry) -> None:
         raise ImportError("no driver")
 
     announce(alone, "HalfBroker", load)
-    with pytest.raises(PluginError, match=r"^HalfBroker cannot be imported: no driver$"):
+    with pytest.raises(PluginError, match=r"(?m)^HalfBroker cannot be imported: no driver$"):
         aioq.backends.HalfBroker  # type: ignore[attr-defined]  # noqa: B018
 
 
 @pytest.mark.parametrize("name", ["RedsBroker", "_private", "__path__"])
 def test_any_other_name_is_an_attribute_error(name: str) -> None:
-    with pytest.raises(AttributeError, match=f"^module 'aioq.backends' has no attribute '{name}'$"):
+    with pytest.raises(
+        AttributeError, match=f"(?m)^module 'aioq.backends' has no attribute '{name}'$"
+    ):
         getattr(aioq.backends, name)
 
 

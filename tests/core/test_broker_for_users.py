@@ -84,7 +84,7 @@ async def test_an_unknown_status_is_refused_with_the_known_ones(broker: Any, sta
 
 @pytest.mark.parametrize("limit", [0, -1])
 async def test_a_page_holds_at_least_one_job(broker: Any, limit: int) -> None:
-    with pytest.raises(InvalidOption, match=f"^limit must be at least 1, got {limit}$"):
+    with pytest.raises(InvalidOption, match=f"(?m)^limit must be at least 1, got {limit}$"):
         await broker.list_jobs(limit=limit)
 
 
@@ -268,5 +268,5 @@ async def test_a_broker_that_cannot_call_lets_its_worker_look_once_a_second(
     ],
 )
 async def test_what_a_broker_leaves_out_it_says(call: str, arguments: Any, what: str) -> None:
-    with pytest.raises(NotSupported, match=f"^Small cannot {what}$"):
+    with pytest.raises(NotSupported, match=f"(?m)^Small cannot {what}$"):
         await getattr(Small(), call)(*arguments)  # type: ignore[abstract]

@@ -39,7 +39,7 @@ def test_it_is_a_dict() -> None:
 @pytest.mark.parametrize("key", ["state", "app", "misspelt"])
 def test_a_missing_key_is_an_attribute_error_that_names_what_is_there(key: str) -> None:
     ctx: Context[Any] = Context(queue="q", job_id="j")
-    with pytest.raises(AttributeError, match=f"^ctx has no '{key}'; it has job_id, queue$"):
+    with pytest.raises(AttributeError, match=f"(?m)^ctx has no '{key}'; it has job_id, queue$"):
         getattr(ctx, key)
     assert not hasattr(ctx, key)
     with pytest.raises(KeyError):

@@ -113,7 +113,7 @@ async def test_a_completed_job_without_its_result_says_so(
 ) -> None:
     job = await square.enqueue(5)
     await hand.settle(await hand.claim(), "completed")
-    with pytest.raises(ResultNotSaved, match=r"completed without a saved result$"):
+    with pytest.raises(ResultNotSaved, match=r"completed without a saved result: set save_result"):
         await job.wait()
 
 
@@ -154,7 +154,7 @@ async def test_a_job_that_gave_up_raises_its_last_error(
 async def test_a_cancelled_job_raises_job_cancelled(square: TaskDef[[int], int]) -> None:
     job = await square.enqueue(5)
     assert await job.cancel()
-    with pytest.raises(JobCancelled, match=f"^job {job.id} of task .* was cancelled$"):
+    with pytest.raises(JobCancelled, match=f"(?m)^job {job.id} of task .* was cancelled$"):
         await job.wait()
 
 

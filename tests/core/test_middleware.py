@@ -303,14 +303,14 @@ async def test_a_timeout_cancels_the_attempt_and_is_an_error_of_its_own() -> Non
             stopped.append(True)
         return Returned(None)
 
-    with pytest.raises(TaskTimeout, match=r"^ran longer than its timeout of 0.001 s$") as late:
+    with pytest.raises(TaskTimeout, match=r"(?m)^ran longer than its timeout of 0.001 s$") as late:
         await TimeoutMiddleware().around_call(running(policy=Policy(timeout=0.001)), hang)
     assert stopped == [True]
     assert isinstance(late.value, TimeoutError)
 
 
 async def test_a_tasks_own_timeout_error_passes() -> None:
-    with pytest.raises(TimeoutError, match=r"^own$"):
+    with pytest.raises(TimeoutError, match=r"(?m)^own$"):
         await TimeoutMiddleware().around_call(
             running(policy=Policy(timeout=60)), raising(TimeoutError("own"))
         )

@@ -232,7 +232,7 @@ def test_what_would_be_lost_or_does_not_fit_is_refused(
 
 def test_many_errors_are_told_in_one_sentence(app: Aarq):
     wrong = [changed(User, id=text) for text in "abcde"]
-    with pytest.raises(InvalidArguments, match=r"0\.id: .*; 1\.id: .*; 2\.id: .*; and 2 more$"):
+    with pytest.raises(InvalidArguments, match=r"(?m)0\.id: .*; 1\.id: .*; 2\.id: .*; and 2 more$"):
         task_of(app, list[User]).job(wrong)
 
 

@@ -170,7 +170,7 @@ def test_an_unknown_option_of_a_job_names_the_nearest(
 
 
 def test_delay_and_run_at_exclude_each_other(task: TaskDef[..., Any]) -> None:
-    with pytest.raises(InvalidOption, match=r"^give either delay or run_at, not both$"):
+    with pytest.raises(InvalidOption, match=r"(?m)^give either delay or run_at, not both$"):
         task.options(delay=1, run_at=datetime.now(UTC))
     later = task.options(delay=60).options(run_at=datetime(2030, 1, 1, tzinfo=UTC))
     assert later.job().run_at == datetime(2030, 1, 1, tzinfo=UTC)

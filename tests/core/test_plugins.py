@@ -202,7 +202,7 @@ def test_a_broker_whose_driver_is_missing_is_named() -> None:
     def load() -> Any:
         raise ImportError("no module named 'driver'")
 
-    with pytest.raises(PluginError, match=r"^B cannot be imported: no module named 'driver'$"):
+    with pytest.raises(PluginError, match=r"(?m)^B cannot be imported: no module named 'driver'$"):
         Registry().load_broker(BrokerSpec(name="B", schemes=("x",), load=load))
 
 

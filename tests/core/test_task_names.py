@@ -126,6 +126,6 @@ def test_an_unknown_task_names_what_is_near(app: Aarq) -> None:
     app.task(name="mail.sent")(module_level)
     with pytest.raises(UnknownTask, match=r"did you mean 'mail\.sent'\?") as refused:
         app.get_task("mail.send")
-    with pytest.raises(UnknownTask, match=r"tasks: mail\.sent$"):
+    with pytest.raises(UnknownTask, match=r"(?m)tasks: mail\.sent$"):
         app.get_task("xyz")
     assert isinstance(refused.value, LookupError)

@@ -36,6 +36,7 @@ def test_core_offers_each_plugin_as_an_extra(packages, plugins):
     core = packages[0].project
     extras = dict(core["optional-dependencies"])
     assert [name.partition(">")[0] for name in extras.pop("testing")] == ["hypothesis", "pytest"]
+    assert sorted(extras.pop("all")) == sorted(name for names in extras.values() for name in names)
     assert extras == {
         plugin.name.removeprefix("aioq-"): [f"{plugin.name}{core_range(core['version'])}"]
         for plugin in plugins

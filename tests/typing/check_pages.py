@@ -33,7 +33,7 @@ PART = re.compile(
     r"(?:<!-- (?P<mark>[^\n]*) -->\n)?```python\n(?P<code>.*?)^```$",
     re.M | re.S,
 )
-FILE = re.compile(r"(?:file|module|tested as) (\w+)\.py")
+FILE = re.compile(r"(?:file|module|tested as) (?:[\w-]+/)?(\w+)\.py")
 SETTINGS = """
 [mypy]
 check_untyped_defs = True

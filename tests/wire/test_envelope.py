@@ -133,7 +133,7 @@ def test_a_newer_major_version_is_told_as_such(major: int, rest: bytes) -> None:
 
 @pytest.mark.parametrize("raw", [b"", b"A", b"AQ", b"AQ\x00", b"QA\x01", b'{"task": "t"}', b"\x80"])
 def test_what_is_no_envelope_is_told_as_such(raw: bytes) -> None:
-    with pytest.raises(Undecodable, match=r"^the job's body is not an aioq envelope$"):
+    with pytest.raises(Undecodable, match=r"(?m)^the job's body is not an aioq envelope$"):
         decode_body(raw)
 
 

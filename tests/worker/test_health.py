@@ -262,7 +262,7 @@ async def test_a_port_in_use_is_one_sentence(app: Aarq, broker: FaultyBroker) ->
         second = Worker(app, WorkerOptions(health_port=worker.health_port))
         with pytest.raises(
             ConfigurationError,
-            match=rf"^the health port 127.0.0.1:{worker.health_port} cannot be opened: .* in use$",
+            match=rf"^the health port 127.0.0.1:{worker.health_port} cannot be opened: .* in use",
         ):
             await second.run()
 

@@ -367,7 +367,10 @@ class Job(Generic[R_co]):
                 traceback=self.traceback,
             )
         if self._result is None:
-            raise ResultNotSaved(f"{self} completed without a saved result", job_id=self.id)
+            raise ResultNotSaved(
+                f"{self} completed without a saved result: set save_result=True on the task",
+                job_id=self.id,
+            )
         value: R_co = self._reader.read_result(*self._result)
         return value
 

@@ -25,10 +25,12 @@
 
 ``Retry``, ``Snooze`` and ``Abort`` are raised *by* a task to steer its job; they are no errors of
 aioq and stand apart from this tree.
+
+Where a page of the documentation helps, a traceback ends in a note that names it.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 __all__ = [
     "Abort",
@@ -75,12 +77,26 @@ def _rebuild(kind: type[_Portable], args: tuple[Any, ...], state: dict[str, Any]
 _CENTURY = 100 * 366 * 86_400
 
 
+_AT_START = "errors.md#while-a-program-is-put-together"
+_ON_ENQUEUE = "errors.md#while-a-job-is-enqueued"
+
+
 class AioqError(_Portable):
     """Base of everything aioq raises because something is wrong."""
+
+    page: ClassVar[str | None] = None
+    """The page of the documentation that helps: ``"errors.md#while-a-job-is-enqueued"``."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        if self.page is not None:
+            self.add_note(f"In the documentation of aioq: {self.page}")
 
 
 class ConfigurationError(AioqError):
     """The program or its settings are wrong; trying again changes nothing."""
+
+    page = _AT_START
 
 
 class InvalidOption(ConfigurationError, ValueError):
@@ -94,21 +110,31 @@ class UnknownTask(ConfigurationError, LookupError):
 class NoBroker(ConfigurationError):
     """No broker was given, no URL is set and no embedded broker is installed."""
 
+    page = "install.md"
+
 
 class PluginError(ConfigurationError):
     """A plugin cannot be loaded, or two plugins claim the same name."""
+
+    page = "plugins.md#what-is-installed"
 
 
 class InvalidArguments(AioqError, TypeError):
     """The arguments do not fit the task's signature or annotations; nothing was enqueued."""
 
+    page = "tasks.md#arguments"
+
 
 class SerializationError(AioqError, ValueError):
     """A value cannot be turned into bytes, or bytes cannot be turned back."""
 
+    page = "tasks.md#arguments"
+
 
 class PayloadTooLarge(AioqError, ValueError):
     """Arguments or a result are larger than the broker's ``max_payload`` (bytes)."""
+
+    page = _ON_ENQUEUE
 
 
 class TaskTimeout(AioqError, TimeoutError):
@@ -117,6 +143,8 @@ class TaskTimeout(AioqError, TimeoutError):
 
 class EnqueueError(AioqError):
     """A job could not be enqueued; the message says whether it may be stored all the same."""
+
+    page = _ON_ENQUEUE
 
 
 class JobExists(EnqueueError):
