@@ -18,6 +18,7 @@ from typing import Any
 import otel
 import postgres
 import raw_sqlite
+import redis_broker
 from drain import Drained, drain, quiet
 
 from aioq.backends import MemoryBroker, SQLiteBroker
@@ -73,6 +74,10 @@ CASES: dict[str, Callable[[int], dict[str, float]]] = {
     "sqlite FULL": lambda jobs: sqlite(jobs, "FULL"),
     "otel with an SDK": otel.with_sdk,
     "otel without an SDK": otel.without_sdk,
+    "redis": redis_broker.beside_others,
+    "redis producers": redis_broker.producing,
+    "redis idle to start": redis_broker.starting,
+    "redis memory": redis_broker.memory,
     "postgres": postgres.beside_others,
     "postgres with a million records": postgres.with_records,
 }

@@ -130,10 +130,19 @@ class Fleet:
         self._folder = folder
         self.workers: list[WorkerProcess] = []
 
-    async def start(self, *arguments: str, lease: float = LEASE, up: int = 1) -> WorkerProcess:
-        """Start a worker and wait until it, or each of its ``up`` processes, says it serves."""
+    async def start(
+        self, *arguments: str, lease: float = LEASE, up: int = 1, clock: int = 0
+    ) -> WorkerProcess:
+        """Start a worker and wait until it, or each of its ``up`` processes, says it serves.
+
+        Its clock is wrong by so many seconds.
+        """
         log = self._folder / f"worker-{len(self.workers)}.log"
-        worker = WorkerProcess(self.env, log, ("--lease", str(lease), *arguments))
+        env = self.env
+        if clock:
+            path = os.pathsep.join([str(HERE / "wrong_clock"), env["PYTHONPATH"]])
+            env = {**env, "PYTHONPATH": path, "AIOQ_TEST_CLOCK": str(clock)}
+        worker = WorkerProcess(env, log, ("--lease", str(lease), *arguments))
         self.workers.append(worker)
         await eventually(lambda: len(worker.logged("worker.started")) >= up, 15, worker.text)
         return worker

@@ -7,7 +7,14 @@ from contextlib import asynccontextmanager
 from typing import NoReturn
 
 import pytest
-from servers.redis import find_redis_server, serve_redis, start_cluster
+from servers.redis import (
+    OTHER_SERVERS,
+    RedisServer,
+    find_redis_server,
+    serve_redis,
+    shipped_server,
+    start_cluster,
+)
 
 from aioq.testing import FakeClock
 from aioq.testing.conformance import (
@@ -103,6 +110,31 @@ class TestRedisCluster(OnRedis, BrokerSuite):
     @pytest.fixture
     def url(self, cluster_url: str) -> str:
         return cluster_url
+
+
+@pytest.mark.slow
+class TestOtherServers(OnRedis, BrokerSuite):
+    """Redis 6.2, whose scripts have no header, and Valkey."""
+
+    rounds = 20
+
+    @pytest.fixture(scope="session", params=OTHER_SERVERS)
+    def other_url(
+        self,
+        request: pytest.FixtureRequest,
+        tmp_path_factory: pytest.TempPathFactory,
+        unavailable: Callable[[str], NoReturn],
+    ) -> Iterator[str]:
+        binary = shipped_server(*OTHER_SERVERS[request.param])
+        if binary is None:
+            unavailable(f"no server of the package {OTHER_SERVERS[request.param][0]}")
+        folder = tmp_path_factory.mktemp("other")
+        with RedisServer(folder, append_only=False, binary=binary) as server:
+            yield server.url
+
+    @pytest.fixture
+    def url(self, other_url: str) -> str:
+        return other_url
 
 
 class TestRedisModel(ModelSuite):

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+import redis
 from servers.hands import Hand, eventually
 from servers.redis import RedisServer
 
@@ -58,7 +59,10 @@ async def test_scripts_flushed_in_the_middle(server: RedisServer, hand: Hand) ->
 
 async def test_out_of_memory(new_server: Callable[..., RedisServer]) -> None:
     """A full Redis takes no jobs, says why, and is drained all the same (case 75)."""
-    await _fill_and_drain(new_server(options={"maxmemory": "8mb"}), header=True)
+    server = new_server(options={"maxmemory": "8mb"})
+    with server.client() as client:
+        version: str = client.info("server")["redis_version"]
+    await _fill_and_drain(server, header=int(version.partition(".")[0]) >= 7)
 
 
 async def test_out_of_memory_before_redis_7(
@@ -142,7 +146,7 @@ async def test_promotion_of_a_replica(
     new_server: Callable[..., RedisServer], server: RedisServer
 ) -> None:
     """What a replica had confirmed survives its promotion; a running job ends once (docs)."""
-    replica = new_server(options={"replicaof": f"127.0.0.1 {server.port}"})
+    replica = new_server(options={"replicaof": ("127.0.0.1", server.port)})
     with replica.client() as client:
         await eventually(lambda: client.info("replication")["master_link_status"] == "up")
         async with RedisBroker(server.url, durability="replicated") as broker:
@@ -164,7 +168,7 @@ async def test_a_lost_claim_is_completed_once(
     new_server: Callable[..., RedisServer], server: RedisServer
 ) -> None:
     """A promoted replica that never saw a claim takes its completion, and nobody else runs it."""
-    replica = new_server(options={"replicaof": f"127.0.0.1 {server.port}"})
+    replica = new_server(options={"replicaof": ("127.0.0.1", server.port)})
     async with RedisBroker(server.url) as broker:
         hand = Hand(broker)
         with replica.client() as client:
@@ -188,8 +192,38 @@ async def test_durability_that_cannot_be_had(server: RedisServer) -> None:
     async with RedisBroker(server.url, durability="replicated", socket_timeout=0.5) as broker:
         with pytest.raises(BrokerUnavailable, match="replica did not confirm"):
             await Hand(broker).send(Hand(broker).make(1))
-    async with RedisBroker(server.url, durability="fsync") as broker:
-        await Hand(broker).add(1)
+    fsync = RedisBroker(server.url, durability="fsync")
+    with server.client() as client:
+        if knows_waitaof(client):
+            with pytest.raises(ConfigurationError, match="'appendfsync no'"):
+                await fsync.open()
+            client.config_set("appendfsync", "always")
+            async with fsync:
+                await Hand(fsync).add(1)
+        else:
+            with pytest.raises(ConfigurationError, match=r"it takes Redis 7\.2 or newer"):
+                await fsync.open()
+        client.config_set("appendonly", "no")
+        with pytest.raises(ConfigurationError, match="'appendonly no'"):
+            await fsync.open()
+
+
+def knows_waitaof(client: redis.Redis) -> bool:
+    try:
+        client.execute_command("WAITAOF", 0, 0, 0)
+    except redis.ResponseError:
+        return False
+    return True
+
+
+async def test_a_replica_takes_no_jobs_and_is_asked_again(
+    new_server: Callable[..., RedisServer], server: RedisServer
+) -> None:
+    """After a failover the old primary is one: that is an outage, not a refusal."""
+    replica = new_server(options={"replicaof": ("127.0.0.1", server.port)})
+    async with RedisBroker(replica.url) as broker:
+        with pytest.raises(BrokerUnavailable, match=r"^redis://\S+ this server has become"):
+            await Hand(broker).send(Hand(broker).make(1))
 
 
 async def test_memory_comes_back(server: RedisServer) -> None:

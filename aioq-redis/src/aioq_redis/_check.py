@@ -10,6 +10,7 @@ __all__ = ["Facts", "check"]
 
 _log = logging.getLogger("aioq.redis")
 _LEAST = (6, 2)
+_WAITAOF = (7, 2)
 
 
 class Facts(NamedTuple):
@@ -33,16 +34,30 @@ class Facts(NamedTuple):
         )
 
 
-def check(facts: Facts, where: str, *, allow_eviction: bool) -> None:
+def check(
+    facts: Facts, where: str, *, allow_eviction: bool, durability: str, fsync: str | None
+) -> None:
     """Refuse a server that would lose jobs, and warn of one that might.
 
+    Args:
+        facts: what the server says of itself.
+        where: names the store.
+        allow_eviction: the broker's option.
+        durability: the broker's option.
+        fsync: the server's ``appendfsync``; None when it was not asked or does not tell.
+
     Raises:
-        ConfigurationError: it is too old, or evicts keys.
+        ConfigurationError: it is too old, evicts keys, or cannot give the durability asked for.
     """
     if facts.version < _LEAST:
         raise ConfigurationError(
             f"{where} runs Redis {facts.version[0]}.{facts.version[1]}: aioq needs Redis 6.2 or "
             f"newer, or Valkey"
+        )
+    if durability == "fsync" and (lacks := _no_fsync(facts, fsync)):
+        raise ConfigurationError(
+            f"{where}: durability='fsync' waits until the append-only file is on disk, but "
+            f"{lacks}; change that, or use durability='server'"
         )
     if facts.policy != "noeviction":
         if not allow_eviction:
@@ -58,3 +73,15 @@ def check(facts: Facts, where: str, *, allow_eviction: bool) -> None:
             "snapshot, or all of them; set 'appendonly yes'",
             where,
         )
+
+
+def _no_fsync(facts: Facts, fsync: str | None) -> str | None:
+    """Why this server would never confirm that its file is on disk."""
+    if not facts.append_only:
+        return "the server keeps no such file ('appendonly no')"
+    if facts.version < _WAITAOF:
+        number = ".".join(map(str, facts.version))
+        return f"Redis {number} cannot tell: it takes Redis 7.2 or newer, or Valkey"
+    if fsync == "no":
+        return "the server leaves that to the kernel ('appendfsync no')"
+    return None

@@ -1,6 +1,7 @@
 """What went wrong in redis-py or in Redis, in aioq's words."""
 
 import asyncio
+import re
 import struct
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ _REFUSED = {
     "WRONGPASS": "Redis does not take this user and password",
     "NOPERM": "the Redis user may not do this",
 }
+_IN_SCRIPT = re.compile(r"@user_script: ?\d+:.*?\b([A-Z]{4,})\b")
+"""Before Redis 7 the word for what went wrong in a script stands behind the script's line."""
 _LOST = (driver.ConnectionError, driver.TimeoutError, OSError, asyncio.IncompleteReadError)
 
 
@@ -76,4 +79,7 @@ def translate(exc: Exception, where: str) -> AioqError:
 def _code_of(exc: Exception) -> str:
     """Redis' word for the error; the driver keeps it apart where it has a class for it."""
     code: str | None = getattr(exc, "status_code", None)
-    return code or str(exc).partition(" ")[0]
+    text = str(exc)
+    if text.startswith("Error running script") and (inside := _IN_SCRIPT.search(text)):
+        return inside[1]
+    return code or text.partition(" ")[0]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import NoScriptError, RedisError
 
-from aioq.errors import BrokerUnavailable
+from aioq.errors import AioqError, BrokerUnavailable
 from aioq_redis._address import Address, Server
 from aioq_redis._errors import translate, translated
 from aioq_redis._keys import Keys
@@ -183,6 +183,9 @@ class Store:
                     replies[number], confirmed = await self._again(
                         node, packed[number], scripts[number], reply, tail
                     )
+        except AioqError:
+            self.doubt()
+            raise
         except (RedisError, OSError) as exc:
             self.doubt()
             raise translate(exc, self._server.shown) from exc
