@@ -60,5 +60,5 @@ async def hand(broker: RedisBroker) -> Hand:
 async def far_hand(proxy: Proxy) -> AsyncIterator[Hand]:
     """A hand whose broker is behind the proxy."""
     url = f"redis://127.0.0.1:{proxy.port}"
-    async with RedisBroker(url, socket_timeout=1.0, max_records=1_000_000) as broker:
+    async with RedisBroker(url, socket_timeout=3.0, max_records=1_000_000) as broker:
         yield Hand(broker)

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import pytest
 from redis.crc import key_slot
-from servers.hands import Hand
+from servers.hands import Hand, eventually
 from servers.redis import RedisServer, find_redis_server, start_cluster
 
 from aioq.errors import BrokerUnavailable
@@ -77,9 +77,10 @@ async def test_hints_follow_a_slot(cluster: list[RedisServer]) -> None:
     async with RedisBroker(cluster[0].url) as broker:
         hand = Hand(broker, queue)
         worker = WorkerInfo(hand.worker, "host", 1, (queue, _queue_on(1)), 1, "0")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             first = asyncio.create_task(anext(broker.hints(worker, lambda: 1)))
-            await asyncio.sleep(0.2)
+            with cluster[0].client() as client:
+                await eventually(lambda: client.info("clients")["blocked_clients"] > 0)
             _move_slot(cluster, key_slot(f"aioq.{queue}".encode()), 0, 1)
             with pytest.raises(BrokerUnavailable):
                 await first

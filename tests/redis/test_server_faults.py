@@ -31,7 +31,7 @@ async def test_killed_and_restarted_under_load(server: RedisServer, hand: Hand) 
             await asyncio.to_thread(server.kill)
             await asyncio.to_thread(server.start)
 
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(150), asyncio.TaskGroup() as group:
         group.create_task(produce())
         group.create_task(kill())
         group.create_task(hand.work(finished.is_set))

@@ -17,7 +17,7 @@ LEASE_MS = 2_000
 
 async def eventually(condition: Callable[[], bool]) -> None:
     """Wait for what another process or thread brings about."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - no event comes from there
             await asyncio.sleep(0.005)
 
@@ -66,13 +66,14 @@ class Hand:
         return await self.broker.settle([Settlement(item.token, kind) for item in deliveries])
 
     async def insist(self, call: Callable[[], Any]) -> Any:
-        """Try again for as long as the store cannot be reached."""
-        while True:
-            try:
-                return await call()
-            except BrokerUnavailable:
-                self.failures += 1
-                await asyncio.sleep(0.05)
+        """Try again while the store cannot be reached, which no fault here makes last long."""
+        async with asyncio.timeout(120):
+            while True:
+                try:
+                    return await call()
+                except BrokerUnavailable:
+                    self.failures += 1
+                    await asyncio.sleep(0.05)
 
     async def work(self, until: Callable[[], bool]) -> None:
         """Claim, run and settle until ``until`` says so and nothing is left, also no lost claim."""
