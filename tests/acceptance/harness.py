@@ -57,6 +57,8 @@ class Journal:
             with self.path.open("rb") as file:
                 file.seek(self._read)
                 news = file.read()
+            # The last line may be on its way: a reader can see half of another process' write.
+            news = news[: news.rfind(b"\n") + 1]
             self._read += len(news)
             lines = [line.split() for line in news.decode().splitlines()]
             self._entries += [Entry(a, b, int(c), float(d), int(e)) for a, b, c, d, e in lines]

@@ -47,6 +47,21 @@ def cluster_url(
         yield servers[0].url
 
 
+@pytest.fixture(scope="session", params=OTHER_SERVERS)
+def other_url(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    unavailable: Callable[[str], NoReturn],
+) -> Iterator[str]:
+    package, pattern = OTHER_SERVERS[request.param]
+    binary = shipped_server(package, pattern)
+    if binary is None:
+        unavailable(f"no server of the package {package}")
+    folder = tmp_path_factory.mktemp("other")
+    with RedisServer(folder, append_only=False, binary=binary) as server:
+        yield server.url
+
+
 class OnRedis:
     """Fixtures of a broker whose server's clock is moved by an offset."""
 
@@ -117,20 +132,6 @@ class TestOtherServers(OnRedis, BrokerSuite):
     """Redis 6.2, whose scripts have no header, and Valkey."""
 
     rounds = 20
-
-    @pytest.fixture(scope="session", params=OTHER_SERVERS)
-    def other_url(
-        self,
-        request: pytest.FixtureRequest,
-        tmp_path_factory: pytest.TempPathFactory,
-        unavailable: Callable[[str], NoReturn],
-    ) -> Iterator[str]:
-        binary = shipped_server(*OTHER_SERVERS[request.param])
-        if binary is None:
-            unavailable(f"no server of the package {OTHER_SERVERS[request.param][0]}")
-        folder = tmp_path_factory.mktemp("other")
-        with RedisServer(folder, append_only=False, binary=binary) as server:
-            yield server.url
 
     @pytest.fixture
     def url(self, other_url: str) -> str:
