@@ -72,6 +72,13 @@ def test_a_file_name(path, better):
     )
 
 
+def test_a_url_in_place_of_an_app():
+    assert sentence("redis://:secret@host/0") == (
+        "an app is wanted here, like tasks:app, not the redis:// URL of a store; commands that "
+        "only look take one as --broker URL"
+    )
+
+
 @pytest.mark.parametrize("path", ["", "tasks:", ":app", "tasks app", "a-b:app", "tasks..x"])
 def test_no_module_at_all(path):
     assert sentence(path) == f"{path!r} is not of the form module:attribute, like tasks:app"

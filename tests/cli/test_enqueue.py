@@ -182,5 +182,6 @@ def test_wait_gives_up_after_the_timeout(run):
     job_id = done.out.strip()
     assert (done.code, done.err) == (
         1,
-        f"error: job {job_id} of task 'tasks.compute' has not finished after 0.01 s\n",
+        f"error: job {job_id} of task 'tasks.compute' has not finished after 0.01 s: it is "
+        f"pending; does a worker run? see 'aioq workers'\n",
     )

@@ -28,6 +28,7 @@ COMMANDS = [
     ("workers",),
     ("prune",),
     ("plugins",),
+    ("migrate",),  # of aioq-postgres
 ]
 LINES = {("worker",): 40}
 

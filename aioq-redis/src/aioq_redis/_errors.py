@@ -68,7 +68,7 @@ def translate(exc: Exception, where: str) -> AioqError:
         return BrokerUnavailable(f"{where}: the queue is moving to another server ({exc})")
     if isinstance(exc, _LOST):
         reason = str(exc) or "no answer in time"
-        return BrokerUnavailable(f"{where}: {reason}")
+        return BrokerUnavailable(f"{where} cannot be reached: {reason}")
     if code in _REFUSED:
         return ConfigurationError(f"{where}: {_REFUSED[code]} ({exc})")
     if code == "WRONGTYPE":

@@ -35,6 +35,11 @@ def load_app(path: str) -> Aarq:
     """
     if sys.path[:1] not in ([""], [str(Path.cwd())]):
         sys.path.insert(0, str(Path.cwd()))
+    if "://" in path:
+        raise ConfigurationError(
+            f"an app is wanted here, like tasks:app, not the {path.partition('://')[0]}:// URL of "
+            f"a store; commands that only look take one as --broker URL"
+        )
     name, colon, attribute = path.partition(":")
     if name.endswith(".py") or os.sep in name:
         dotted = name.removesuffix(".py").removeprefix(f".{os.sep}").replace(os.sep, ".")

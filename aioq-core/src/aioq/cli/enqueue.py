@@ -155,7 +155,9 @@ async def _wait(job: Job[Any], timeout: float | None) -> None:
     try:
         await job.finished(timeout)
     except TimeoutError as exc:
-        raise click.ClickException(str(exc)) from exc
+        await job.refresh()
+        hint = "; does a worker run? see 'aioq workers'" if job.status == "pending" else ""
+        raise click.ClickException(f"{exc}: it is {job.status}{hint}") from exc
 
 
 def _tell_end(job: Job[Any], *, show_result: bool) -> None:
