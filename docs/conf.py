@@ -2,7 +2,8 @@
 
 The pages are plain Markdown that reads well on a code host too. What only a site can show is put in
 here: the table of contents is that of index.md, a comment `<!-- autodoc: MODULE -->` becomes the
-docstrings of the module's public names, and links to folders of the repository lose their link.
+docstrings of the module's public names, `<!-- on the site: FILE -->` makes a page of another file,
+and links to folders of the repository lose their link.
 """
 
 import importlib
@@ -10,12 +11,15 @@ import inspect
 import re
 from collections.abc import Iterator
 from importlib.metadata import version as version_of
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+
+ROOT = Path(__file__).parent.parent
 
 project = "aioq"
 author = "the aioq authors"
@@ -60,8 +64,11 @@ def setup(app: Sphinx) -> None:
 def complete(app: Sphinx, page: str, source: list[str]) -> None:
     """Put into a page what it leaves to the site."""
     text = source[0]
+    if other := re.search(r"^<!-- on the site: (\S+) -->$", text, re.M):
+        text = (ROOT / other[1]).read_text("utf-8")
     if page == "index":
         text += contents(text)
+    text = text.replace("](../aioq-sqlite/README.md", "](sqlite.md")
     text = re.sub(r"\[([^\]]+)\]\(\.\./[^).]*\)", r"\1", text)  # a folder of the repository
     source[0] = re.sub(
         r"^<!-- autodoc: (\S+) -->$", lambda found: docstrings(found[1]), text, flags=re.M
