@@ -112,7 +112,7 @@ def typing(session: nox.Session) -> None:
     """Mypy and pyright, both strict, on the sources and on what users and plugins may write."""
     editable = [argument for package in PACKAGES for argument in ("-e", package)]
     session.install(*group("typing"), *editable)
-    session.run("mypy", *SOURCES, "tests/typing")
+    session.run("mypy", *SOURCES, "tests/typing", "examples/aioq-filebroker/src")
     session.run("pyright")
     session.run("python", "tests/typing/check_refused.py")
     session.run("python", "tests/typing/check_pages.py")

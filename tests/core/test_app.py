@@ -150,3 +150,9 @@ def test_a_url_of_ours_names_the_package_that_is_missing(
 def test_what_is_neither_broker_nor_url_is_refused(broker: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"^broker must be a broker or a URL, got "):
         Aarq(broker)
+
+
+def test_a_prompt_shows_where_the_jobs_are() -> None:
+    app = Aarq("memory://", plugins=False)
+    assert (repr(app), repr(app.broker)) == ("<Aarq memory://>", "<MemoryBroker memory://>")
+    assert repr(Aarq(plugins=False)) == "<Aarq>"

@@ -105,6 +105,9 @@ class Aarq:
         self._freezing = threading.RLock()
         self._warned: set[str] = set()
 
+    def __repr__(self) -> str:
+        return "<Aarq>" if self._broker is None else f"<Aarq {self._broker.url}>"
+
     # -- tasks ------------------------------------------------------------------------------------
 
     @overload

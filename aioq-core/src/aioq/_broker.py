@@ -103,6 +103,9 @@ class BaseBroker(ABC):
         self._namespace = DEFAULT_NAMESPACE
         self._codec = Codec()
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.url}>"
+
     # == the contract ===========================================================================
 
     @property
