@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import time
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -139,11 +139,14 @@ async def test_a_process_that_stands_still_is_replaced(
 
 
 def readiness(port: int) -> tuple[int, dict[str, Any]]:
+    """Status and report; 0 where nobody answers yet."""
     connection = HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", "/readyz")
         answer = connection.getresponse()
         return answer.status, json.loads(answer.read())
+    except (OSError, HTTPException):
+        return 0, {}
     finally:
         connection.close()
 
