@@ -49,6 +49,7 @@ __all__ = ["PostgresBroker"]
 T = TypeVar("T")
 P = ParamSpec("P")
 
+SCHEMA = "aioq"
 LONG_LOOK = 30.0
 """Seconds for queries over many rows: listings and counts."""
 FOLD_EVERY = 16
@@ -100,7 +101,7 @@ class PostgresBroker(BaseBroker):
         self,
         dsn: str = "postgresql://localhost/app",
         *,
-        schema: str = "aioq",
+        schema: str = SCHEMA,
         namespace: str = DEFAULT_NAMESPACE,
         min_connections: int = 1,
         max_connections: int = 4,
@@ -169,10 +170,12 @@ class PostgresBroker(BaseBroker):
         if self._auto_migrate:
             await self.migrate()
         local = Local(self._server, self._sizes[1], self._texts)
+        namespace = self.namespace if self._schema == SCHEMA else None
         try:
             await local.pool.fill(max(self._sizes[0], 1))
             await local.pool.call(
-                partial(migration.check, texts=self._texts, where=self._url), self._timeout
+                partial(migration.check, texts=self._texts, where=self._url, namespace=namespace),
+                self._timeout,
             )
         except BaseException:
             local.pool.terminate()

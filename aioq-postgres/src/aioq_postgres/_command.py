@@ -23,17 +23,29 @@ __all__ = ["migrate"]
 @click.option(
     "--broker", "url", metavar="URL", help="The store, instead of APP. [env: AIOQ_BROKER_URL]"
 )
+@click.option(
+    "--namespace",
+    metavar="NAME",
+    help="The part of the store, with --broker. [env: AIOQ_NAMESPACE]",
+)
 @click.option("--check", is_flag=True, help="Change nothing; exit with 1 when steps are missing.")
 @click.option("--sql", is_flag=True, help="Change nothing; print the missing steps as SQL.")
 @click.pass_context
 def migrate(
-    context: click.Context, app_path: str | None, url: str | None, check: bool, sql: bool
+    context: click.Context,
+    app_path: str | None,
+    url: str | None,
+    namespace: str | None,
+    check: bool,
+    sql: bool,
 ) -> int:
     """Create the tables, or bring them up to date; safe to run again, and by many at once.
 
+    Each namespace has tables of its own.
+
     Workers may go on: a step only adds, and what older code needs is removed one release later.
     """
-    broker = _broker(context.obj.choose_app(app_path, url))
+    broker = _broker(context.obj.choose_app(app_path, url, namespace))
     if sql:
         click.echo(asyncio.run(broker.migration_script()), nl=False)
         return 0

@@ -6,6 +6,7 @@ from typing import Final
 import asyncpg
 
 from aioq.errors import AioqError, BatchRejected, BrokerError, BrokerUnavailable, ConfigurationError
+from aioq.plugins import DEFAULT_NAMESPACE
 
 __all__ = ["no_tables", "too_slow", "translate"]
 
@@ -56,12 +57,15 @@ def translate(exc: Exception, where: str, *, opening: bool = False) -> Exception
     return translated
 
 
-def no_tables(where: str, schema: str) -> ConfigurationError:
-    """The tables are missing."""
+def no_tables(where: str, schema: str, namespace: str | None) -> ConfigurationError:
+    """The tables are missing; ``namespace`` is None when no URL leads to the schema."""
+    command = "'aioq migrate APP'"
+    if namespace is not None:
+        words = "" if namespace == DEFAULT_NAMESPACE else f" --namespace {namespace}"
+        command += f" or 'aioq migrate --broker {where}{words}'"
     return ConfigurationError(
-        f"{where} has no aioq tables in the schema {schema!r}: create them with 'aioq migrate APP' "
-        f"or 'aioq migrate --broker {where}' (for development there is "
-        f"PostgresBroker(..., auto_migrate=True))"
+        f"{where} has no aioq tables in the schema {schema!r}: create them with {command} (for "
+        f"development there is PostgresBroker(..., auto_migrate=True))"
     )
 
 

@@ -33,8 +33,10 @@ _FIRST: Final = "server_version_num"
 OLDEST: Final = 130_000
 
 
-async def check(connection: Connection, texts: Texts, where: str) -> None:
+async def check(connection: Connection, texts: Texts, where: str, namespace: str | None) -> None:
     """Refuse a server or a schema on which this code does not work.
+
+    ``namespace`` is None when the URL alone does not lead to the schema.
 
     Raises:
         ConfigurationError: the message says what to do.
@@ -51,11 +53,11 @@ async def check(connection: Connection, texts: Texts, where: str) -> None:
             texts("select max(number), max(needs) from aioq.migration")
         )
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
-        raise no_tables(where, texts.schema) from None
+        raise no_tables(where, texts.schema, namespace) from None
     except asyncpg.InsufficientPrivilegeError as exc:
         raise translate(exc, where, opening=True) from exc
     if last is None:
-        raise no_tables(where, texts.schema)
+        raise no_tables(where, texts.schema, namespace)
     if last < NEEDED:
         raise ConfigurationError(
             f"{where}: the aioq tables are too old (step {last}, this aioq-postgres needs "

@@ -30,16 +30,16 @@ class Session:
     verbose: bool = False
     """Show the traceback of an error as well."""
 
-    def choose_app(self, path: str | None, url: str | None) -> Aarq:
-        """The app that ``APP`` or ``--broker`` means, for commands of plugins.
+    def choose_app(self, path: str | None, url: str | None, namespace: str | None = None) -> Aarq:
+        """The app that ``APP``, or ``--broker`` and ``--namespace``, means; for plugins' commands.
 
-        With neither the environment variable ``AIOQ_BROKER_URL`` names the store.
+        Without a path or URL the environment variable ``AIOQ_BROKER_URL`` names the store.
 
         Raises:
             UsageError: both were given, or nothing.
             ConfigurationError: the app is not there, or nothing serves the URL.
         """
-        return choose_app(path, url)
+        return choose_app(path, url, namespace)
 
 
 class Commands(click.Group):

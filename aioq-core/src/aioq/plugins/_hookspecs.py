@@ -98,8 +98,9 @@ def aioq_commands() -> "Iterable[click.Command]":  # type: ignore[empty-body]
     """Commands for the ``aioq`` command line.
 
     Called once per run of the command line. An empty answer means none. In a command,
-    ``click.get_current_context().obj.choose_app(app, url)`` is the app that the user's ``APP`` or
-    ``--broker URL`` means; with None for both, the one that ``AIOQ_BROKER_URL`` names.
+    ``click.get_current_context().obj.choose_app(app, url, namespace)`` is the app that the user's
+    ``APP``, or ``--broker URL`` and ``--namespace``, means; with None for app and URL, the one that
+    ``AIOQ_BROKER_URL`` names.
     """
 
 
