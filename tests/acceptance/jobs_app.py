@@ -31,6 +31,15 @@ async def work(ctx: Context, seconds: float = 0.0) -> None:
     journal("end", ctx)
 
 
+@app.task
+async def work_until(ctx: Context, file: str) -> None:
+    """Runs until the test has made the file."""
+    journal("start", ctx)
+    while not os.path.exists(file):  # noqa: ASYNC110, ASYNC240, PTH110 - another process makes it
+        await asyncio.sleep(0.05)
+    journal("end", ctx)
+
+
 @app.task(save_result=True)
 async def square(ctx: Context, n: int) -> int:
     journal("start", ctx)

@@ -9,9 +9,7 @@ from uuid import uuid4
 import pytest
 from servers.hands import LEASE_MS, Hand
 
-from aioq import Aarq, Context, Worker
 from aioq.plugins import Filter, Settlement
-from aioq.worker import WorkerOptions
 from aioq_postgres import PostgresBroker
 
 pytestmark = pytest.mark.anyio
@@ -104,35 +102,3 @@ async def test_the_tally_is_folded(broker: PostgresBroker, sql: Any, schema: str
     assert [tuple(row) for row in rows] == [("q", 10, 30)]
     await broker.delete_where(Filter("q"), 100)
     assert (await broker.counts(["q"]))[0].completed == 0
-
-
-async def test_idle_workers_ask_little_and_hold_nothing(broker: PostgresBroker, sql: Any) -> None:
-    """In 6 s: upkeep four times, two polls, one beat; less than one query a second in the end."""
-    app = Aarq(broker, plugins=False)
-
-    @app.task(name="idle")
-    async def idle(ctx: Context) -> None: ...
-
-    calls = 0
-    use = broker._local().pool._use
-
-    async def counting(*args: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        return await use(*args)
-
-    broker._local().pool._use = counting  # type: ignore[method-assign]
-    running = asyncio.ensure_future(Worker(app, WorkerOptions()).run())
-    await asyncio.sleep(1)
-    calls = 0
-    held = 0
-    for _ in range(6):
-        await asyncio.sleep(1)
-        held += await sql.fetchval(
-            "select count(*) from pg_locks join pg_stat_activity using (pid) "
-            "where application_name = 'aioq' and state <> 'active'"
-        )
-    running.cancel()
-    await asyncio.wait([running])
-    assert 3 <= calls <= 7, f"{calls} queries in 6 s"
-    assert held == 0, "locks were held between queries"
