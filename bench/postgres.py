@@ -57,6 +57,18 @@ def with_records(jobs: int) -> dict[str, float]:
     }
 
 
+def beside_a_report(jobs: int) -> dict[str, float]:
+    """No-op jobs by one worker process, without and with a transaction that stays open."""
+    with server() as dsn:
+        without = fresh(dsn, lambda url: worker(url, jobs)).per_second
+        beside = fresh(dsn, lambda url: worker_beside_a_report(url, jobs)).per_second
+    return {
+        "without_per_second": without,
+        "with_per_second": beside,
+        "share_kept": beside / without,
+    }
+
+
 @contextlib.contextmanager
 def server() -> Iterator[str]:
     """The server that the environment names, or a private one."""
@@ -100,6 +112,19 @@ async def worker(dsn: str, jobs: int, records: int = 0) -> Drained:
         await connection.execute("checkpoint")
         await connection.close()
     return await drain(broker, jobs)
+
+
+async def worker_beside_a_report(dsn: str, jobs: int) -> Drained:
+    """The oldest snapshot of the database is older than every job."""
+    broker = PostgresBroker(dsn, auto_migrate=True)
+    await broker.migrate()
+    report = await asyncpg.connect(dsn)
+    async with report.transaction(isolation="repeatable_read"):
+        await report.fetchval("select count(*) from aioq.job")
+        drained = await drain(broker, jobs)
+        await report.fetchval("select count(*) from aioq.job")
+    await report.close()
+    return drained
 
 
 async def floor(dsn: str, jobs: int) -> float:

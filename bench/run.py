@@ -80,6 +80,7 @@ CASES: dict[str, Callable[[int], dict[str, float]]] = {
     "redis memory": redis_broker.memory,
     "postgres": postgres.beside_others,
     "postgres with a million records": postgres.with_records,
+    "postgres beside an open transaction": postgres.beside_a_report,
 }
 
 

@@ -96,6 +96,10 @@ async def test_the_tally_is_folded(broker: PostgresBroker, sql: Any, schema: str
     for _ in range(10):
         await hand.add(3)
         await hand.settle(*await hand.claim())
+    # More than one round folds: as after hours of small batches.
+    await sql.execute(
+        f"insert into \"{schema}\".tally select 'q', 10, n % 3 - 1 from generate_series(1, 24000) n"
+    )
     for _ in range(20):
         await broker.upkeep(["q"], lease_ms=LEASE_MS)
     rows = await sql.fetch(f'select queue, status, number from "{schema}".tally')

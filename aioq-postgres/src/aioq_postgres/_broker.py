@@ -301,9 +301,12 @@ class PostgresBroker(BaseBroker):
         for ear in local.ears:
             ear.ring(kept.waiting)
         self._rounds += 1
-        if self._unfolded and self._rounds % FOLD_EVERY == 0:
+        if self._unfolded and self._rounds >= FOLD_EVERY:
             self._unfolded = False
-            await self._call(keeping.fold)
+            if await self._call(keeping.fold):
+                self._unfolded = True
+            else:
+                self._rounds = 0
         return kept.done
 
     # -- looking ----------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ __all__ = ["fold", "renew", "upkeep"]
 PRODUCER_TTL_MS: Final = 3_600_000
 WORKER_TTL_MS: Final = 3_600_000
 CLOCK_SLACK_MS: Final = 5_000
+FOLD_AT_MOST: Final = 10_000
 
 # After a gap (an outage, a clock that was set) the living get one lease's time to renew. A clock
 # set back leaves leases that would outlast their dead owners: they are cut.
@@ -135,11 +136,13 @@ select (select count(*) from promoted), (select count(*) from rescued),
 _FOLD: Final = """
 with t as (
     delete from aioq.tally where ctid = any(array(
-        select ctid from aioq.tally limit 10000 for update skip locked
+        select ctid from aioq.tally limit $1 for update skip locked
     )) returning *
+), folded as (
+    insert into aioq.tally (queue, status, number)
+    select queue, status, sum(number) from t group by queue, status having sum(number) <> 0
 )
-insert into aioq.tally (queue, status, number)
-select queue, status, sum(number) from t group by queue, status having sum(number) <> 0
+select count(*) from t
 """
 
 
@@ -188,6 +191,7 @@ async def upkeep(
     return Kept(Upkeep(promoted, rescued, died, trimmed, more), work, waiting)
 
 
-async def fold(connection: Connection, texts: Texts) -> None:
-    """Fold the rows of the tally together."""
-    await connection.execute(texts(_FOLD))
+async def fold(connection: Connection, texts: Texts) -> bool:
+    """Fold rows of the tally together; whether there may be more."""
+    count: int = await connection.fetchval(texts(_FOLD), FOLD_AT_MOST)
+    return count == FOLD_AT_MOST
