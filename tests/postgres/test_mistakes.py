@@ -114,6 +114,32 @@ async def test_missing_rights(strict: PostgresServer) -> None:
         await PostgresBroker(strict.dsn(user="ann", password="right")).open()
 
 
+async def test_rights_that_a_worker_waits_for(strict: PostgresServer) -> None:
+    """It says so in a sentence, keeps what it has, and goes on once they are granted."""
+    await PostgresBroker(strict.dsn(), schema="for_ann").migrate()
+    admin = await asyncpg.connect(strict.dsn())
+    await admin.execute("grant usage on schema for_ann to ann")
+    await admin.execute("grant select on all tables in schema for_ann to ann")
+    ann = PostgresBroker(strict.dsn(user="ann", password="right"), schema="for_ann")
+    async with ann:
+        assert list(await ann.counts()) == []
+        for call in (
+            lambda: ann.upkeep(["q"], lease_ms=1000),
+            lambda: ann.claim(["q"], 1, worker=ID, lease_ms=1000),
+            lambda: ann.beat(_worker()),
+        ):
+            with pytest.raises(BrokerUnavailable, match=r"may not do that .*it needs select"):
+                await call()
+        jobs = [NewJob(ID, "q", "t", b"", b"")]
+        with pytest.raises(BrokerError, match="may not do that") as refused:
+            await ann.enqueue(jobs, producer=b"producer", numbers={"q": 1})
+        assert not isinstance(refused.value, BrokerUnavailable), "a client does not wait for it"
+        await admin.execute("grant insert, update, delete on all tables in schema for_ann to ann")
+        await ann.enqueue(jobs, producer=b"producer", numbers={"q": 1})
+        assert len((await ann.claim(["q"], 1, worker=ID, lease_ms=1000)).jobs) == 1
+    await admin.close()
+
+
 async def test_rights_that_suffice(strict: PostgresServer) -> None:
     await PostgresBroker(strict.dsn(), schema="for_bob").migrate()
     admin = await asyncpg.connect(strict.dsn())

@@ -36,6 +36,7 @@ from aioq_postgres import _upkeep as keeping
 from aioq_postgres._claim import claim
 from aioq_postgres._connect import Connection, Server, Ssl, show
 from aioq_postgres._enqueue import enqueue
+from aioq_postgres._errors import hoping_for_rights
 from aioq_postgres._hints import listen
 from aioq_postgres._inside import enqueue_inside, enqueue_inside_sync
 from aioq_postgres._lease import PostgresLeaseClient
@@ -272,30 +273,33 @@ class PostgresBroker(BaseBroker):
                 with contextlib.suppress(BrokerError):
                     await self._settle(local, releases)
 
-        return await local.pool.call(operation, self._timeout, give_back)
+        with hoping_for_rights():
+            return await local.pool.call(operation, self._timeout, give_back)
 
     async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled]:
         return await self._settle(self._local(), settlements)
 
     async def _settle(self, local: Local, settlements: Sequence[Settlement]) -> Sequence[Settled]:
-        ended: Ended = await local.pool.call(
-            partial(settle, texts=self._texts, settlements=settlements), self._timeout
-        )
+        operation = partial(settle, texts=self._texts, settlements=settlements)
+        with hoping_for_rights():
+            ended: Ended = await local.pool.call(operation, self._timeout)
         local.ringer.work(ended.work)
         self._unfolded = True
         return ended.answers
 
     async def renew(self, tokens: Sequence[Token], lease_ms: int) -> Renewed:
-        return await self._call(keeping.renew, tokens, lease_ms)
+        with hoping_for_rights():
+            return await self._call(keeping.renew, tokens, lease_ms)
 
     def for_lease_thread(self) -> LeaseClient:
         return PostgresLeaseClient(self._server, self._texts)
 
     async def upkeep(self, queues: Sequence[str], *, lease_ms: int, budget: int = 500) -> Upkeep:
         local = self._local()
-        kept = await self._call(
-            keeping.upkeep, queues, lease_ms, budget, self.max_crashes, self._keep_ms
-        )
+        with hoping_for_rights():
+            kept = await self._call(
+                keeping.upkeep, queues, lease_ms, budget, self.max_crashes, self._keep_ms
+            )
         local.ringer.work(kept.rescued)
         # This is also the poll of idle workers: what came without a bell is found here.
         for ear in local.ears:
@@ -365,7 +369,8 @@ class PostgresBroker(BaseBroker):
             local.ringer.work([queue])
 
     async def beat(self, worker: WorkerInfo) -> None:
-        await self._call(manage.beat, worker)
+        with hoping_for_rights():
+            await self._call(manage.beat, worker)
 
     async def forget(self, worker_id: str) -> None:
         await self._call(manage.forget, worker_id)

@@ -1,6 +1,8 @@
 """What went wrong in PostgreSQL or on the way to it, in aioq's words."""
 
 import asyncio
+import contextlib
+from collections.abc import Generator
 from typing import Final
 
 import asyncpg
@@ -8,7 +10,12 @@ import asyncpg
 from aioq.errors import AioqError, BatchRejected, BrokerError, BrokerUnavailable, ConfigurationError
 from aioq.plugins import DEFAULT_NAMESPACE
 
-__all__ = ["no_tables", "too_slow", "translate"]
+__all__ = ["hoping_for_rights", "no_tables", "too_slow", "translate"]
+
+
+class _Forbidden(BrokerError):
+    """This user may not do that."""
+
 
 _LOGIN: Final = (
     asyncpg.InvalidPasswordError,
@@ -57,6 +64,15 @@ def translate(exc: Exception, where: str, *, opening: bool = False) -> Exception
     return translated
 
 
+@contextlib.contextmanager
+def hoping_for_rights() -> Generator[None, None, None]:
+    """For the calls of a worker, which waits for rights that it lacks, or lost, as for a store."""
+    try:
+        yield
+    except _Forbidden as exc:
+        raise BrokerUnavailable(str(exc)) from exc
+
+
 def no_tables(where: str, schema: str, namespace: str | None) -> ConfigurationError:
     """The tables are missing; ``namespace`` is None when no URL leads to the schema."""
     command = "'aioq migrate APP'"
@@ -91,7 +107,7 @@ def _translate(exc: Exception, where: str, opening: bool) -> Exception:
                 f"target_session_attrs=read-write to the DSN"
             )
         case asyncpg.InsufficientPrivilegeError():
-            kind = ConfigurationError if opening else BrokerError
+            kind = ConfigurationError if opening else _Forbidden
             return kind(
                 f"{where}: this user may not do that ({_text(exc)}); it needs select, insert, "
                 f"update and delete on aioq's tables and usage on their schema"

@@ -9,6 +9,7 @@ from typing import Final
 from aioq.errors import BrokerUnavailable
 from aioq.plugins import LeaseClient, Renewed, Token
 from aioq_postgres._connect import Server
+from aioq_postgres._errors import hoping_for_rights
 from aioq_postgres._pool import Pool
 from aioq_postgres._sql import Texts
 from aioq_postgres._upkeep import renew
@@ -45,7 +46,8 @@ class PostgresLeaseClient(LeaseClient):
         operation = partial(renew, texts=self._texts, tokens=tokens, lease_ms=lease_ms)
         try:
             async with asyncio.timeout(within):
-                return await self._pool.call(operation, within * 0.9)
+                with hoping_for_rights():
+                    return await self._pool.call(operation, within * 0.9)
         except TimeoutError:
             raise BrokerUnavailable(
                 f"{self._server.where} did not renew the leases within {within:g} s"
