@@ -25,6 +25,7 @@ from pydantic import (
 from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
 from aioq import Aarq, Context, TaskDef
+from aioq._models import Models
 from aioq.errors import ConfigurationError, InvalidArguments, SerializationError
 from aioq.plugins import Serializer
 
@@ -239,6 +240,11 @@ def test_many_errors_are_told_in_one_sentence(app: Aarq):
 def test_bytes_that_are_no_text_have_no_form_in_json(app: Aarq):
     with pytest.raises(SerializationError, match=r"'value' cannot be serialised as .*: .*utf-8"):
         task_of(app, Binary).job(Binary(data=b"\xff"))
+
+
+def test_text_that_json_cannot_hold_is_refused_when_it_is_read():
+    with pytest.raises(SerializationError, match="surrogates not allowed"):
+        Models(User, "a result").load("\ud800")
 
 
 def test_without_its_annotation_a_model_is_refused_with_the_remedy(app: Aarq):
