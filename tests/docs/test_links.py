@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = [path for glob in ("*.md", "aioq-*/README.md", "docs/*.md") for path in ROOT.glob(glob)]
+PAGES = [
+    path
+    for glob in ("*.md", "aioq-*/README.md", "docs/*.md", "examples/README.md")
+    for path in ROOT.glob(glob)
+]
 
 
 def prose(path: Path) -> str:
@@ -45,3 +49,9 @@ def test_every_page_stands_in_a_table_of_the_index():
         r"^\| \[[^\]]+\]\(([\w-]+\.md)\) \|", prose(ROOT / "docs" / "index.md"), re.M
     )
     assert sorted(index) == sorted(pages)
+
+
+def test_every_example_has_its_row():
+    rows = re.findall(r"^\| \[([^\]]+)\]\(\1\) \|", prose(ROOT / "examples" / "README.md"), re.M)
+    there = {path.name for path in (ROOT / "examples").iterdir() if path.name != "__pycache__"}
+    assert {*rows, "README.md"} == there
