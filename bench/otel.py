@@ -31,13 +31,13 @@ class _Nowhere(SpanExporter):
 
 def _traces() -> TracingMiddleware:
     provider = TracerProvider()
-    provider.add_span_processor(BatchSpanProcessor(_Nowhere(), max_queue_size=1_000_000))
+    provider.add_span_processor(BatchSpanProcessor(_Nowhere()))
     return TracingMiddleware(tracer_provider=provider)
 
 
 def _all() -> TracingMiddleware:
     provider = TracerProvider()
-    provider.add_span_processor(BatchSpanProcessor(_Nowhere(), max_queue_size=1_000_000))
+    provider.add_span_processor(BatchSpanProcessor(_Nowhere()))
     meters = MeterProvider([InMemoryMetricReader()])
     return TracingMiddleware(tracer_provider=provider, meter_provider=meters)
 

@@ -66,8 +66,7 @@ class Enqueues:
 
     def begin(self, jobs: Jobs) -> Sending:
         """Start the span, make it the current one, and put its context into the jobs."""
-        traced = [job for job in jobs if not self._options.excludes(job.task_name)]
-        if not traced or not self._recording():
+        if not self._recording() or self._excluded(jobs):
             context = current.get_current()
             if context:
                 self._put(jobs, context)
@@ -110,6 +109,11 @@ class Enqueues:
                     span.set_attribute(names.DEDUPLICATED, True)
         finally:
             span.end()
+
+    def _excluded(self, jobs: Jobs) -> bool:
+        return bool(self._options.exclude) and all(
+            self._options.excludes(job.task_name) for job in jobs
+        )
 
     # -- spans -------------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ class Running(NamedTuple):
 
     kind: _Kind
     span: Span | None
-    token: Token[Context]
+    token: Token[Context] | None
     started: float
 
 
@@ -81,19 +81,18 @@ class Attempts:
             instruments.lost.add(1, kind.consumed)
         context, links = self._relation(job)
         span = None
-        if kind.traced:
-            recording = self._recording()
+        if kind.traced and self._recording():
             span = self._tracer.start_span(
                 kind.span_name,
                 context,
                 SpanKind.CONSUMER,
-                self._attributes(kind, job) if recording else None,
-                links if recording else (),
+                self._attributes(kind, job),
+                links,
                 record_exception=False,
                 set_status_on_exception=False,
             )
             context = trace.set_span_in_context(span, context)
-        token = current.attach(context)
+        token = current.attach(context) if context else None
         # inside the span, so that the figure leads to it
         instruments.wait.record(job.wait_time, kind.wait)
         instruments.active[job.worker_id] += 1
@@ -111,7 +110,8 @@ class Attempts:
                 if running.span is not None:
                     self._end_span(job, running.span, ending, raised)
             finally:
-                if not isinstance(raised, GeneratorExit):  # else in another context than it began
+                # a coroutine that is closed ends in another context than it began in
+                if running.token is not None and not isinstance(raised, GeneratorExit):
                     current.detach(running.token)
 
     def _end_span(
