@@ -371,7 +371,8 @@ def test_as_a_library_it_is_quiet_below_info(capsys: pytest.CaptureFixture[str])
 
 def test_a_running_job_tells_its_times_and_what_was_carried() -> None:
     job = running(retries=2, carry={"page": "3"})
-    assert (job.attempt, job.retries, job.wait_time) == (3, 2, 0.5)
+    assert (job.attempt, job.retries) == (3, 2)
+    assert (job.due_after, job.wait_time) == (1.0, 0.5)
     assert (job.enqueued_at.timestamp(), job.due_at.timestamp()) == (1.0, 2.0)
     assert job.carried == {"page": "3"}
     assert job.carry == job.state == {}

@@ -155,8 +155,7 @@ class Attempts:
         match self._options.relationship:
             case "auto":
                 # what was meant when it was enqueued, or retried; not how late a backlog made it
-                meant = (job.due_at - job.enqueued_at).total_seconds()
-                return meant <= self._options.link_after
+                return job.due_after <= self._options.link_after
             case relationship:
                 return relationship == "child"
 

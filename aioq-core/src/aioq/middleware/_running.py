@@ -119,6 +119,11 @@ class RunningJob:
         return from_ms(self._delivery.due_ms)
 
     @property
+    def due_after(self) -> float:
+        """Seconds from the enqueue until this attempt was due, both by the store's clock."""
+        return (self._delivery.due_ms - self._delivery.enqueued_ms) / 1000
+
+    @property
     def wait_time(self) -> float:
         """Seconds from due to handed out, both by the store's clock."""
         return max(0, self._delivery.claimed_ms - self._delivery.due_ms) / 1000
