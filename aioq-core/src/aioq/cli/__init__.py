@@ -9,7 +9,7 @@ from traceback import print_exception
 import click
 from click.shell_completion import shell_complete
 
-from aioq.cli._output import error, show_warning, stdout_is_closed
+from aioq.cli._output import error, let_go_of_stderr, show_warning, stdout_is_closed
 from aioq.cli._root import Session, root, sentence
 from aioq.errors import AioqError
 
@@ -56,6 +56,7 @@ def _run(words: list[str], session: Session) -> int:
         with root.make_context("aioq", words, obj=session) as context:
             code = root.invoke(context)
             sys.stdout.flush()
+            let_go_of_stderr()
     except click.exceptions.Exit as exc:
         return exc.exit_code
     return code if type(code) is int else 0

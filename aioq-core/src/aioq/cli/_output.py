@@ -17,6 +17,7 @@ __all__ = [
     "as_json",
     "count_of",
     "error",
+    "let_go_of_stderr",
     "note",
     "one_line",
     "print_json",
@@ -106,7 +107,20 @@ def stdout_is_closed() -> bool:
     poll.register(sys.stdout, 0)
     if not poll.poll(0):
         return False
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, sys.stdout.fileno())
-    os.close(nothing)
+    _point_at_nothing(sys.stdout)
     return True
+
+
+def let_go_of_stderr() -> None:
+    """Where its reader has gone, point stderr at nothing: Python would try once more to write what
+    it still holds, and turn the exit code into 120."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _point_at_nothing(sys.stderr)
+
+
+def _point_at_nothing(stream: TextIO) -> None:
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, stream.fileno())
+    os.close(nothing)
