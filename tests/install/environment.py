@@ -54,7 +54,7 @@ class Environment:
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             text=True,
-            timeout=240,
+            timeout=900,
         )
 
     def installed(self) -> set[str]:
