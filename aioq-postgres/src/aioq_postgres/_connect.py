@@ -3,20 +3,17 @@
 import asyncio
 import ssl
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 
 from aioq.errors import ConfigurationError
 from aioq_postgres._errors import translate
+from aioq_postgres._types import Connection, KnowingConnection
 
 __all__ = ["Connection", "Server", "Ssl", "show"]
 
-if TYPE_CHECKING:
-    Connection: TypeAlias = asyncpg.Connection[Any]
-else:
-    Connection = asyncpg.Connection
 Ssl: TypeAlias = ssl.SSLContext | bool | str | None
 
 SCHEMES: Final = ("postgresql", "postgres")
@@ -62,6 +59,7 @@ class Server:
                 connection: Connection = await asyncpg.connect(
                     self.dsn,
                     timeout=self.patience,
+                    connection_class=KnowingConnection,
                     statement_cache_size=self.statement_cache_size,
                     # No limits: the statements are long, few, and the same for ever.
                     max_cacheable_statement_size=0,
