@@ -35,9 +35,9 @@ _ANY_QUARANTINED = (
 _LEASE = f"""
     update job set
         state = {RUNNING}, delivery = delivery + 1, suspect = state = {QUARANTINED},
-        crashes = crashes - (crashes > 0 and ended = 0 and owner is ?1),
-        owner = ?1, ended = 0, lease_until = ?2, started_at = ?3
-    where seq in (select value from json_each(?4))
+        crashes = crashes - (crashes > 0 and ended = 0 and owner is :owner),
+        owner = :owner, ended = 0, lease_until = :until, started_at = :now
+    where seq in (select value from json_each(:numbers))
 """
 _COLUMNS = (
     "seq, {id}, queue, task, {policy}, {body}, {note}, delivery, retries, crashes, priority, "
@@ -123,7 +123,8 @@ def _heads(tx: Tx, sql: str, queue: str, limit: int) -> list[Head]:
 
 def _lease(tx: Tx, taken: Sequence[int], size: int, owner: bytes, lease_ms: int) -> list[Delivery]:
     numbers = json.dumps(taken)
-    tx.con.execute(_LEASE, (owner, tx.now + lease_ms, tx.now, numbers))
+    values = {"owner": owner, "until": tx.now + lease_ms, "now": tx.now, "numbers": numbers}
+    tx.con.execute(_LEASE, values)
     if size <= PACK_AT_MOST:
         (packed,) = tx.con.execute(_PACKED, (numbers,)).fetchone()
         rows: Iterable[Sequence[Any]] = map(_unpack, json.loads(packed))

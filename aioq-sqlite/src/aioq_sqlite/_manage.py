@@ -18,9 +18,9 @@ ALIVE_MS = 60_000
 _REQUEUE = f"""
     insert into job (id, queue, task, state, sort_key, run_at, priority, delivery, owner, ended,
         created_at, started_at, policy, body)
-    select id, queue, task, {READY}, ?1 - priority * {PRIORITY_HEAD_START_MS}, ?1, priority,
+    select id, queue, task, {READY}, :now - priority * {PRIORITY_HEAD_START_MS}, :now, priority,
         delivery, owner, iif(ended, ended, {DISOWNED}), created_at, started_at, policy, body
-    from job_done where id = ?2 and status > 10 and body is not null
+    from job_done where id = :id and status > 10 and body is not null
     on conflict do nothing
 """
 
@@ -54,7 +54,7 @@ def requeue(tx: Tx, job_ids: Sequence[str]) -> list[bool]:
 
 
 def _requeue(tx: Tx, job_id: bytes | None) -> bool:
-    if job_id is None or tx.con.execute(_REQUEUE, (tx.now, job_id)).rowcount == 0:
+    if job_id is None or tx.con.execute(_REQUEUE, {"now": tx.now, "id": job_id}).rowcount == 0:
         return False
     (queue,) = tx.con.execute("select queue from job where id = ?", (job_id,)).fetchone()
     records.remove(tx, [job_id])

@@ -99,8 +99,8 @@ def _stamp(tx: Tx, lease_ms: int) -> int:
     until = tx.now + lease_ms
     if last is not None and last - tx.now > CLOCK_SLACK_MS:
         tx.con.execute(
-            f"update job set lease_until = ?1 where state = {RUNNING} and lease_until > ?1",
-            (until,),
+            f"update job set lease_until = :until where state = {RUNNING} and lease_until > :until",
+            {"until": until},
         )
         rescue_after = until
     elif last is not None and tx.now - last > lease_ms / 2:
