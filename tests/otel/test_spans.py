@@ -201,7 +201,7 @@ async def test_many_jobs_may_have_a_span_each(trace_with: Callable[..., Traced])
     assert (send.kind, {span.kind for span in created}) == (SpanKind.CLIENT, {SpanKind.PRODUCER})
     assert {attributes(span)["messaging.operation.type"] for span in created} == {"create"}
     assert [attributes(span)["messaging.message.id"] for span in created] == [j.id for j in jobs]
-    assert [ids for _, ids in links(send)] == [ids(span) for span in created[:128]]
+    assert [linked for _, linked in links(send)] == [ids(span) for span in created[:128]]
     assert attributes(send)["aioq.links.dropped"] == 2
     assert {parent(span) for span in traced.named("process a")} == {ids(span) for span in created}
 

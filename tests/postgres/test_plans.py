@@ -30,11 +30,11 @@ async def backlog(broker: PostgresBroker, sql: Sql, schema: str) -> str:
     return schema
 
 
-async def fill(sql: Sql, schema: str) -> None:
+async def fill(sql: Sql, schema: str, jobs: int = BACKLOG) -> None:
     await sql.execute(
         f'insert into "{schema}".job (id, queue, task, state, sort_key, run_at, priority, '
         f"created_at, policy, body) select gen_random_uuid(), case n % 3 when 0 then 'a' else 'b' "
-        f"end, 't', 0, n, n, 0, n, '', repeat('x', 200)::bytea from generate_series(1, {BACKLOG}) n"
+        f"end, 't', 0, n, n, 0, n, '', repeat('x', 200)::bytea from generate_series(1, {jobs}) n"
     )
 
 
@@ -144,3 +144,18 @@ async def test_renewals_are_heap_only(broker: PostgresBroker, sql: Sql, schema: 
     updates, heap_only = await broker._local().pool.call(renew, 5)
     assert updates == 200
     assert heap_only >= 100, "renewals wrote to an index"
+
+
+@pytest.mark.parametrize("kept", ["hashjoin", "mergejoin", "nestloop"])
+async def test_queues_keep_their_order_whatever_joins_the_planner_takes(
+    broker: PostgresBroker, sql: Sql, schema: str, kept: str
+) -> None:
+    await fill(sql, schema, 100)
+    async with sql.transaction():
+        for join in {"hashjoin", "mergejoin", "nestloop"} - {kept}:
+            await sql.execute(f"set local enable_{join} = off")
+        for careful in (False, True):
+            text = broker._texts(claiming.statement(careful=careful, fast=False))
+            values = (["b", "a"], 1, WORKER, 30_000, 1_000, [LOWEST, LOWEST], False)
+            (row,) = await sql.fetch(text, *values)
+            assert row["queue"] == "b"

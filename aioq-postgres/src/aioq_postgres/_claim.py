@@ -19,7 +19,8 @@ PROMOTE_AT_MOST: Final = 500
 # queue, $7 whether a quarantined job may be given.
 #
 # Each queue is one arm that walks its own index in order and locks as it goes; the outer limit ends
-# the walk, so later queues are not touched when earlier ones gave enough. Picked rows are
+# the walk, so later queues are not touched when earlier ones gave enough. The arms are put in order
+# again, because a join that leaves out paused queues may turn them round. Picked rows are
 # materialised: a LIMIT that the planner runs twice would lease more jobs than asked.
 _HEAD: Final = f"""
 with c as materialized (
@@ -28,6 +29,7 @@ with c as materialized (
     select name, low, place
     from unnest($1::text[], $6::bigint[]) with ordinality as q (name, low, place)
     where not exists (select from aioq.queue where queue.name = q.name and paused)
+    order by place
 ), due as materialized (
     select min(head.run_at) as at from unnest($1::text[]) as w (name), lateral (
         select run_at from aioq.job
