@@ -1,14 +1,15 @@
 """Every metric, and the list of all names that are emitted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
 import pytest
 from otel.conftest import Traced
 
-from aioq import Context, Snooze, Worker, WorkerOptions
-from aioq.errors import PayloadTooLarge
+from aioq import Context, Job, Middleware, Snooze, Worker, WorkerOptions
+from aioq.errors import EnqueueError, EnqueueManyError, JobExists, PayloadTooLarge
+from aioq.middleware import Send
 from aioq.plugins import QueueStats, WorkerInfo
 from aioq_otel import _names as names
 from aioq_otel import _queues
@@ -76,7 +77,33 @@ async def test_the_way_of_jobs_in_figures(traced: Traced) -> None:
     assert (wait.attributes, wait.explicit_bounds, wait.max) == (named, WAITS, 3.0)
 
 
-async def test_attempts_that_died_with_their_worker_are_counted_once(traced: Traced) -> None:
+async def test_of_many_jobs_those_that_were_refused_are_told_apart(traced: Traced) -> None:
+    class Refusing(Middleware):
+        async def around_enqueue(self, jobs: Sequence[Job[Any]], call_next: Send) -> None:
+            await call_next(jobs[:2])
+            errors = {jobs[2].id: EnqueueError("no"), jobs[3].id: JobExists("it is there")}
+            raise EnqueueManyError([job.id for job in jobs[:2]], errors)
+
+    traced.app.use(Refusing())
+
+    @traced.app.task(name="t", queue="mail")
+    async def task(ctx: Ctx) -> None: ...
+
+    with pytest.raises(EnqueueManyError):
+        await traced.app.enqueue_many([task.job() for _ in range(4)])
+    sent = {
+        point.attributes.get("error.type"): point.value
+        for point in traced.points()["messaging.client.sent.messages"]
+    }
+    assert sent == {None: 3, "aioq.errors.EnqueueError": 1}
+
+
+@pytest.mark.parametrize("exclude", ["", "t"], ids=["with spans", "without"])
+async def test_attempts_that_died_with_their_worker_are_counted_once(
+    trace_with: Callable[..., Traced], exclude: str
+) -> None:
+    traced = trace_with(exclude=exclude)
+
     @traced.app.task(name="t", queue="mail", retries=1, retry_delay=0)
     async def task(ctx: Ctx) -> None:
         if rounds[0] < 3:
@@ -94,9 +121,8 @@ async def test_attempts_that_died_with_their_worker_are_counted_once(traced: Tra
     await traced.work()
     (lost,) = traced.points()[names.LOST]
     assert (lost.value, lost.attributes) == (1, PROCESSING)
-    spans = traced.named("process t")
-    assert len(spans) == 4
-    assert {(span.attributes or {})["aioq.job.crashes"] for span in spans} == {1}
+    crashes = [(span.attributes or {})["aioq.job.crashes"] for span in traced.named("process t")]
+    assert crashes == ([] if exclude else [1] * 4)
 
 
 async def test_a_worker_tells_how_busy_it_is(traced: Traced) -> None:

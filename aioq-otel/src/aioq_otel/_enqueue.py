@@ -87,7 +87,7 @@ class Enqueues:
         seconds = perf_counter() - sending.started
         error = None if raised is None else _error_of(raised)
         try:
-            self._count(jobs, seconds, error)
+            self._count(jobs, seconds, raised, error)
         finally:
             try:
                 if sending.span is not None:
@@ -179,16 +179,31 @@ class Enqueues:
 
     # -- counts ------------------------------------------------------------------------------------
 
-    def _count(self, jobs: Jobs, seconds: float, error: BaseException | None) -> None:
-        counts = {jobs[0].queue: 1} if len(jobs) == 1 else Counter(job.queue for job in jobs)
-        for queue, count in counts.items():
-            measured = self._measured_in(queue)
-            if error is not None:
-                measured = {**measured, names.ERROR_TYPE: type_of(error)}
-            self._instruments.sent.add(count, measured)
-            self._instruments.operation.record(seconds, measured)
+    def _count(
+        self,
+        jobs: Jobs,
+        seconds: float,
+        raised: BaseException | None,
+        error: BaseException | None,
+    ) -> None:
+        """The call once for each of its queues, the jobs by what became of each."""
+        kind = None if error is None else type_of(error)
+        if len(jobs) == 1:
+            sent = {(jobs[0].queue, kind): 1}
+        elif isinstance(raised, EnqueueManyError):
+            sent = Counter((job.queue, _refusal(raised.errors.get(job.id))) for job in jobs)
+        else:
+            sent = Counter((job.queue, kind) for job in jobs)
+        for (queue, refused), count in sent.items():
+            self._instruments.sent.add(count, self._measured_in(queue, refused))
+        for queue in {job.queue for job in jobs}:
+            self._instruments.operation.record(seconds, self._measured_in(queue, kind))
 
-    def _measured_in(self, queue: str) -> Attributes:
+    def _measured_in(self, queue: str, error: str | None) -> Attributes:
+        measured = self._measured_of(queue)
+        return measured if error is None else {**measured, names.ERROR_TYPE: error}
+
+    def _measured_of(self, queue: str) -> Attributes:
         found = self._measured.get(queue)
         if found is None:
             if len(self._measured) >= 1_000:
@@ -206,6 +221,11 @@ def _error_of(raised: BaseException) -> BaseException | None:
         errors = [each for each in raised.errors.values() if not isinstance(each, JobExists)]
         return errors[0] if errors else None
     return None if isinstance(raised, JobExists) or not isinstance(raised, Exception) else raised
+
+
+def _refusal(error: BaseException | None) -> str | None:
+    """The type of what one job of a call was refused by."""
+    return None if error is None or isinstance(error, JobExists) else type_of(error)
 
 
 def _delay(job: Job[Any]) -> float:

@@ -11,8 +11,8 @@ from aioq.plugins import call_soon, current_loop
 
 __all__ = ["flush"]
 
-LONGEST: Final = 3.0
-"""Seconds; with a worker's 25 for running jobs that is within the 30 of Kubernetes."""
+LONGEST: Final = 1.0
+"""Seconds; ``--processes`` gives a worker that has cut off its last jobs about 3 to leave."""
 
 _log = logging.getLogger("aioq.otel")
 

@@ -59,7 +59,9 @@ class Instruments:
             explicit_bucket_boundaries_advisory=WAITS,
         )
         self.lost = meter.create_counter(
-            names.LOST, unit="{job}", description="Attempts whose worker died with them."
+            names.LOST,
+            unit="{job}",
+            description="Attempts whose lease ran out: the worker died or was cut off.",
         )
         meter.create_observable_up_down_counter(
             names.ACTIVE_JOBS,

@@ -104,21 +104,19 @@ class Attempts:
         self._instruments.active[job.worker_id] -= 1
         ending = _SUCCESS if raised is None else ending_of(job, raised)
         try:
+            if raised is not None:
+                leave(job, (running.span or INVALID_SPAN).get_span_context())
             self._instruments.process.record(seconds, self._measured(running.kind, ending))
         finally:
             try:
                 if running.span is not None:
-                    self._end_span(job, running.span, ending, raised)
+                    self._end_span(running.span, ending)
             finally:
                 # a coroutine that is closed ends in another context than it began in
                 if running.token is not None and not isinstance(raised, GeneratorExit):
                     current.detach(running.token)
 
-    def _end_span(
-        self, job: RunningJob, span: Span, ending: Ending, raised: BaseException | None
-    ) -> None:
-        if raised is not None:
-            leave(job, span.get_span_context())
+    def _end_span(self, span: Span, ending: Ending) -> None:
         try:
             if span.is_recording():
                 span.set_attribute(names.OUTCOME, ending.outcome)
