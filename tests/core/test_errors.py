@@ -11,12 +11,14 @@ from aioq import errors
 from aioq.errors import (
     Abort,
     AioqError,
+    BrokerUnavailable,
     EnqueueManyError,
     JobExists,
     JobFailed,
     JobNotFound,
     Retry,
     Snooze,
+    TaskTimeout,
 )
 
 BUILTIN = {
@@ -50,6 +52,8 @@ SAMPLES: list[BaseException] = [
     JobNotFound("gone", job_id="j"),
     JobFailed("failed", job_id="j", status="dead", error="E: x", traceback="T"),
     EnqueueManyError(["a"], {"b": JobExists("taken")}),
+    BrokerUnavailable("away"),
+    TaskTimeout("too slow"),
     Retry(5, "later"),
     Snooze(60),
     Abort("enough"),

@@ -11,6 +11,7 @@ from servers.hands import LEASE_MS, Hand
 
 from aioq.plugins import Filter, Settlement
 from aioq_postgres import PostgresBroker
+from aioq_postgres._upkeep import fold
 
 pytestmark = pytest.mark.anyio
 
@@ -110,3 +111,12 @@ async def test_the_tally_is_folded(broker: PostgresBroker, sql: Any, schema: str
     assert [tuple(row) for row in rows] == [("q", 10, 30)]
     await broker.delete_where(Filter("q"), 100)
     assert (await broker.counts(["q"]))[0].completed == 0
+
+
+async def test_a_tally_of_many_queues_is_not_folded_again_and_again(
+    broker: PostgresBroker, sql: Any, schema: str
+) -> None:
+    await sql.execute(
+        f"insert into \"{schema}\".tally select 'q' || n, 10, 1 from generate_series(1, 24000) n"
+    )
+    assert not await fold(sql, broker._texts)

@@ -70,6 +70,7 @@ class _Portable(Exception):
 
 def _rebuild(kind: type[_Portable], args: tuple[Any, ...], state: dict[str, Any]) -> _Portable:
     error = kind.__new__(kind, *args)
+    error.args = args  # those of an OSError are otherwise left to its __init__
     vars(error).update(state)
     return error
 

@@ -104,7 +104,8 @@ async def enqueue(
             return Enqueued([Added("new", row[0])] * len(jobs), row[3])
         stored = set(row[4])
     else:
-        async with connection.transaction():
+        # the second statement has to see more than the first, whatever the database's default is
+        async with connection.transaction(isolation="read_committed"):
             await connection.execute(_BRIEF)
             (row,) = await connection.fetch(texts(_ENQUEUE), *values)
             stored = set(row[4])

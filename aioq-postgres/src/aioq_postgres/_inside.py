@@ -49,7 +49,8 @@ _REFUSE: Final = """
 delete from aioq.job
 where id in (
     select cast(value as uuid) from jsonb_array_elements_text(cast(cast(<ids> as text) as jsonb))
-) and exists (select from aioq.job_done where job_done.id = job.id)
+) and state in (0, 1) and delivery = 0
+    and exists (select from aioq.job_done where job_done.id = job.id)
 returning cast(id as text)
 """
 _NOTIFY: Final = "select pg_notify(cast(<channel> as text), cast(<payload> as text))"

@@ -141,8 +141,9 @@ with t as (
 ), folded as (
     insert into aioq.tally (queue, status, number)
     select queue, status, sum(number) from t group by queue, status having sum(number) <> 0
+    returning 1
 )
-select count(*) from t
+select (select count(*) from t), (select count(*) from folded)
 """
 
 
@@ -192,6 +193,7 @@ async def upkeep(
 
 
 async def fold(connection: Connection, texts: Texts) -> bool:
-    """Fold rows of the tally together; whether there may be more."""
-    count: int = await connection.fetchval(texts(_FOLD), FOLD_AT_MOST)
-    return count == FOLD_AT_MOST
+    """Fold rows of the tally together; whether there may be more that is worth it."""
+    ((taken, left),) = await connection.fetch(texts(_FOLD), FOLD_AT_MOST)
+    # with thousands of queues most rows have nothing to be folded with
+    return bool(taken == FOLD_AT_MOST and left <= taken // 2)
