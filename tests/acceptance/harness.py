@@ -67,6 +67,14 @@ class Journal:
     def count(self, event: str) -> Counter[str]:
         return Counter(entry.job_id for entry in self.entries() if entry.event == event)
 
+    def running_in(self, pid: int) -> set[str]:
+        """Jobs that the process has started and not ended."""
+        events = {event: set[str]() for event in ("start", "end")}
+        for entry in self.entries():
+            if entry.pid == pid:
+                events[entry.event].add(entry.job_id)
+        return events["start"] - events["end"]
+
     def of(self, job_id: str, event: str = "start") -> list[Entry]:
         return [e for e in self.entries() if e.job_id == job_id and e.event == event]
 

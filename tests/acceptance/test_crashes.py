@@ -2,11 +2,14 @@
 
 import signal
 import time
+from pathlib import Path
 from types import ModuleType
 
 import anyio
 import pytest
 from acceptance.harness import LEASE, RESCUE, Fleet, Journal, eventually, promised
+
+from aioq import Job
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -15,25 +18,33 @@ async def completed(jobs: ModuleType) -> int:
     return sum(stats.completed for stats in await jobs.app.broker.queue_stats())
 
 
+def two_hundred(jobs: ModuleType, gate: Path) -> list[Job[None]]:
+    """Sixty that end by themselves and more than all slots can hold that run until the gate opens,
+    so that whoever is killed before is killed in the midst of its jobs."""
+    brief = [jobs.work.job(0.03 + 0.02 * (n % 7)) for n in range(60)]
+    return brief + [jobs.work_until.job(str(gate)) for _ in range(140)]
+
+
 async def test_jobs_of_a_killed_worker_start_again_on_the_other_and_all_complete(
-    jobs: ModuleType, fleet: Fleet, journal: Journal
+    jobs: ModuleType, fleet: Fleet, journal: Journal, tmp_path: Path
 ) -> None:
     first = await fleet.start("-c", "10")
     await fleet.start("-c", "10")
-    sent = await jobs.app.enqueue_many([jobs.work.job(0.03 + 0.02 * (n % 7)) for n in range(200)])
-    await eventually(lambda: len(journal.count("end")) >= 60, 20)
+    gate = tmp_path / "gate"
+    sent = await jobs.app.enqueue_many(two_hundred(jobs, gate))
+    await eventually(lambda: len(journal.count("end")) == 60, 20)
+    await eventually(lambda: len(journal.running_in(first.pid)) == 10, 20)
     first.kill()
     killed = time.monotonic()
-    interrupted = {entry.job_id for entry in journal.entries() if entry.pid == first.pid} - set(
-        journal.count("end")
-    )
+    interrupted = journal.running_in(first.pid)
+    gate.touch()
 
     async def all_done() -> bool:
         return await completed(jobs) == 200
 
     await eventually(all_done, 30)
     assert set(journal.count("end")) == {job.id for job in sent}
-    assert interrupted, "the worker was killed between jobs: the test shows nothing"
+    assert len(interrupted) == 10
     for job_id in interrupted:
         again = min(e.at for e in journal.of(job_id) if e.pid != first.pid)
         assert again - killed <= promised(RESCUE)
@@ -42,13 +53,16 @@ async def test_jobs_of_a_killed_worker_start_again_on_the_other_and_all_complete
 
 
 async def test_jobs_of_the_only_worker_start_again_once_a_fresh_one_runs(
-    jobs: ModuleType, fleet: Fleet, journal: Journal
+    jobs: ModuleType, fleet: Fleet, journal: Journal, tmp_path: Path
 ) -> None:
     first = await fleet.start("-c", "10")
-    await jobs.app.enqueue_many([jobs.work.job(0.03 + 0.02 * (n % 7)) for n in range(200)])
-    await eventually(lambda: len(journal.count("end")) >= 60, 20)
+    gate = tmp_path / "gate"
+    await jobs.app.enqueue_many(two_hundred(jobs, gate))
+    await eventually(lambda: len(journal.count("end")) == 60, 20)
+    await eventually(lambda: len(journal.running_in(first.pid)) == 10, 20)
     first.kill()
-    interrupted = set(journal.count("start")) - set(journal.count("end"))
+    interrupted = journal.running_in(first.pid)
+    gate.touch()
     await fleet.start("-c", "10")
     fresh = time.monotonic()
 
@@ -57,7 +71,7 @@ async def test_jobs_of_the_only_worker_start_again_once_a_fresh_one_runs(
 
     await eventually(all_done, 30)
     assert len(journal.count("end")) == 200
-    assert interrupted
+    assert len(interrupted) == 10
     for job_id in interrupted:
         assert max(entry.at for entry in journal.of(job_id)) - fresh <= promised(RESCUE)
 
