@@ -156,7 +156,7 @@ def install(session: nox.Session) -> None:
     shutil.rmtree(wheelhouse, ignore_errors=True)
     wheels = [wheel(package) for package in PACKAGES]
     # What the wheels, the plugins of examples/ and their tests need: fetched once, then no index.
-    needed = [*wheels, "hatchling", "hypothesis", "pytest"]
+    needed = [*wheels, "filelock", "hatchling", "hypothesis", "pytest"]
     fetch = ["pip", "download", "-q", "-c", "constraints.txt", "-d", str(wheelhouse)]
     session.run(*fetch, *needed, silent=True)
     side_by_side = ["-n", "logical", "--dist", "worksteal"]
