@@ -2,7 +2,6 @@
 
 import gc
 import logging
-import sys
 import time
 from dataclasses import dataclass
 from uuid import uuid4
@@ -11,7 +10,7 @@ import structlog
 
 from aioq import Aarq, Context, Worker, WorkerOptions
 from aioq.backends import BaseBroker
-from aioq.cli.worker import SWITCH_INTERVAL
+from aioq.cli import _interpreter
 
 ENQUEUE = 1_000
 
@@ -31,8 +30,8 @@ class Drained:
 
 
 def quiet() -> None:
-    """As in a production worker: no log line per successful job, and the command's thread turns."""
-    sys.setswitchinterval(SWITCH_INTERVAL)
+    """As in a production worker: no log line per successful job, the command's interpreter."""
+    _interpreter.tune()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 

@@ -1,7 +1,7 @@
 """Which serializer reads which bytes: the app's own writes, every installed one can read."""
 
 from collections.abc import Iterable
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 
@@ -12,7 +12,12 @@ from aioq.errors import SerializationError
 
 __all__ = ["Codec"]
 
-_Call: TypeAlias = tuple[list[Any], dict[str, Any]]  # built once, wanted for every job
+
+class _Call(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """A struct, because msgspec reads its types once: those of a tuple at each conversion."""
+
+    args: list[Any]
+    kwargs: dict[str, Any]
 
 
 class Codec:
@@ -61,9 +66,9 @@ class Codec:
         """
         loaded = self.reader(body.content_type).loads(body.arguments)
         try:
-            call: _Call = msgspec.convert(loaded, _Call)
+            call = msgspec.convert(loaded, _Call)
         except msgspec.ValidationError as exc:
             raise SerializationError(
                 "the arguments are not a list and a mapping with text keys"
             ) from exc
-        return call
+        return call.args, call.kwargs

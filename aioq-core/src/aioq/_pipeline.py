@@ -1,7 +1,6 @@
 """Composing the onion: once per task, never per job."""
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import Any, TypeVar
 
 from aioq.middleware import Middleware
@@ -22,13 +21,16 @@ def compose(layers: Sequence[Middleware], method: str, innermost: Handler) -> Ha
     handler: Any = innermost
     for layer in reversed(layers):
         if overrides(layer, method):
-            handler = partial(_call_layer, getattr(layer, method), handler)
+            handler = _wrap(getattr(layer, method), handler)
     wrapped: Handler = handler
     return wrapped
 
 
-def _call_layer(around: Callable[..., Any], call_next: Any, subject: Any) -> Any:
-    return around(subject, call_next)
+def _wrap(around: Callable[..., Any], call_next: Any) -> Callable[..., Any]:
+    def handler(subject: Any) -> Any:
+        return around(subject, call_next)
+
+    return handler
 
 
 def overrides(layer: Middleware, method: str) -> bool:

@@ -75,6 +75,7 @@ class Note(msgspec.Struct, omit_defaults=True, frozen=True):
     """Left by middleware for the next attempt."""
 
 
+_EMPTY = Note()
 _encode = msgspec.msgpack.Encoder().encode
 _read_policy = msgspec.msgpack.Decoder(Policy).decode
 _read_body = msgspec.msgpack.Decoder(Body).decode
@@ -128,11 +129,11 @@ def encode_note(note: Note) -> bytes:
 def decode_note(data: bytes | None) -> Note:
     """The note, or an empty one: a note that cannot be read costs only the history it held."""
     if data is None:
-        return Note()
+        return _EMPTY
     try:
         return _read_note(data)
     except _BROKEN:
-        return Note()
+        return _EMPTY
 
 
 def preview(value: Any, limit: int = 200) -> str:

@@ -16,6 +16,7 @@ import click
 
 from aioq._app import Aarq
 from aioq._log import get_logger
+from aioq.cli import _interpreter
 from aioq.cli._apps import load_app
 from aioq.cli._child import Parent, run_as_child
 from aioq.cli._draining import Progress
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 Serve: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
-SWITCH_INTERVAL = 0.001
-"""Seconds a thread may keep the others waiting for the interpreter: the event loop is always busy
-under load, and a broker's and the lease thread would wait Python's 5 ms at each of their turns."""
 WORDS = "aioq.cli.worker.words"
 
 
@@ -245,7 +243,7 @@ def _banner(app: Aarq, path: str, options: WorkerOptions, worker: Worker) -> Non
 
 
 def _serve(worker: Worker, run: Callable[[Serve], None], parent: Parent | None) -> None:
-    sys.setswitchinterval(SWITCH_INTERVAL)
+    _interpreter.tune()
 
     async def serve() -> None:
         await (_work(worker) if parent is None else run_as_child(worker, parent))

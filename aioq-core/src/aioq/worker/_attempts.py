@@ -1,6 +1,7 @@
 """What this worker holds: one ``Attempt`` per delivery, and the slots they take."""
 
 from collections.abc import Iterable
+from contextvars import Context
 from enum import Enum
 
 import anyio
@@ -31,10 +32,22 @@ _REASONS: dict[Cause, StopReason] = {
 class Attempt:
     """One delivery in this process, from its claim until the store has answered its settlement."""
 
-    __slots__ = ("cause", "delivery", "ended", "job", "started", "task", "token", "trusted_until")
+    __slots__ = (
+        "cause",
+        "context",
+        "delivery",
+        "ended",
+        "job",
+        "started",
+        "task",
+        "token",
+        "trusted_until",
+    )
 
-    def __init__(self, delivery: Delivery, trusted_until: float) -> None:
+    def __init__(self, delivery: Delivery, trusted_until: float, context: Context) -> None:
         self.delivery = delivery
+        self.context = context
+        """What it runs in, and its observers after it."""
         self.token = delivery.token
         self.trusted_until = trusted_until
         """Until this instant (monotonic) the store cannot have given the job to anybody else."""
@@ -82,7 +95,7 @@ class Attempts:
         self._by_id: dict[str, Attempt] = {}
         self._running = 0
         self._quarantined = 0
-        self._change = anyio.Event()
+        self._change: anyio.Event | None = None
 
     @property
     def free(self) -> int:
@@ -119,7 +132,7 @@ class Attempts:
         attempt.ended = True
         self._running -= 1
         self._quarantined -= attempt.delivery.quarantined
-        self._change.set()
+        self._changed()
 
     def keep_slot(self) -> None:
         """A function runs on although its job is given up."""
@@ -128,13 +141,13 @@ class Attempts:
     def give_slot_back(self) -> None:
         """Such a function has returned."""
         self.kept -= 1
-        self._change.set()
+        self._changed()
 
     def forget(self, attempt: Attempt) -> None:
         """The store has answered, or will never be asked."""
         if self._by_id.get(attempt.delivery.id) is attempt:
             del self._by_id[attempt.delivery.id]
-        self._change.set()
+        self._changed()
 
     def adopt(self, attempt: Attempt, delivery: Delivery, trusted_until: float) -> None:
         """The store handed our own job back to us: go on with it under the new token."""
@@ -152,9 +165,14 @@ class Attempts:
 
     def next_change(self) -> anyio.Event:
         """Set when the next attempt ends or is forgotten, from now on."""
-        if self._change.is_set():
+        if self._change is None:
             self._change = anyio.Event()
         return self._change
+
+    def _changed(self) -> None:
+        if self._change is not None:
+            self._change.set()
+            self._change = None
 
     async def changed(self) -> None:
         """Wait until an attempt ends or is forgotten."""

@@ -37,7 +37,7 @@ from aioq.errors import PayloadTooLarge
 from aioq.middleware import RunningJob
 from aioq.middleware._instructions import instruction_in
 from aioq.worker._attempts import Attempt, Attempts, Cause
-from aioq.worker._settler import Settler
+from aioq.worker._settler import Ending, Settler
 from aioq.worker._threads import Threads
 from aioq.worker._verdict import judge, to_settlement
 
@@ -108,18 +108,20 @@ class Executor:
         self._main = asyncio.current_task() if self._on_asyncio else None
 
     async def execute(self, attempt: Attempt) -> None:
-        """One attempt from beginning to end."""
+        """One attempt from its beginning to the verdict; what the store answers ends it."""
         attempt.started = True
+        settling = False
         try:
             run = self._run if self._on_asyncio else self._run_on_trio
             outcome = await run(attempt)
             if attempt.ended:
                 self._report("warning", "job.stale", attempt, reason="it had been given back")
             elif outcome is not None:
-                await self._end(attempt, outcome)
+                settling = self._settle(attempt, outcome)
         finally:
             self._attempts.ended(attempt)
-            self._attempts.forget(attempt)
+            if not settling:
+                self._attempts.forget(attempt)
 
     def give_back(self, attempt: Attempt) -> None:
         """For a job that does not end although it was cancelled: release it in its place."""
@@ -127,11 +129,8 @@ class Executor:
             self._report("warning", "job.released", attempt, reason="it ignores its cancellation")
             self._attempts.ended(attempt)
             self._given_back.append(attempt)
-            _background.start(self._give_back(attempt), "aioq.release", self._background)
-
-    async def _give_back(self, attempt: Attempt) -> None:
-        await self._end(attempt, Released("the worker stops"))
-        self._attempts.forget(attempt)
+            if not self._settle(attempt, Released("the worker stops")):
+                self._attempts.forget(attempt)
 
     # -- decode, find, run, judge ------------------------------------------------------------------
 
@@ -222,12 +221,13 @@ class Executor:
     def _handler(self, task: TaskDef[Any, Any]) -> Handler:
         handler = self._handlers.get(task)
         if handler is None:
-            innermost = self._call_async if task.is_async else self._call_in_thread
-            fn = task.fn
+            fn: Callable[..., Awaitable[Any]] = (
+                task.fn if task.is_async else partial(self._threads.run, task.name, task.fn)
+            )
 
             async def call(job: RunningJob) -> Any:
                 try:
-                    return await innermost(fn, job)
+                    return await fn(job.ctx, *job.args, **job.kwargs)
                 except asyncio.CancelledError as exc:
                     if _cancelled_from_outside():
                         raise
@@ -251,13 +251,6 @@ class Executor:
 
             handler = self._handlers[task] = compose(self._layers, "around_call", call)
         return handler
-
-    @staticmethod
-    def _call_async(fn: Callable[..., Awaitable[Any]], job: RunningJob) -> Awaitable[Any]:
-        return fn(job.ctx, *job.args, **job.kwargs)
-
-    def _call_in_thread(self, fn: Callable[..., Any], job: RunningJob) -> Awaitable[Any]:
-        return self._threads.run(job.task_name, partial(fn, job.ctx, *job.args, **job.kwargs))
 
     def _cancelled(self, attempt: Attempt) -> Outcome | None:
         match attempt.cause:
@@ -303,32 +296,40 @@ class Executor:
 
     # -- settle, tell ------------------------------------------------------------------------------
 
-    async def _end(self, attempt: Attempt, outcome: Outcome) -> None:
-        """The slot is free; store the verdict, then tell the observers."""
-        self._attempts.ended(attempt)
+    def _settle(self, attempt: Attempt, outcome: Outcome) -> bool:
+        """Have the verdict stored; False where no store is asked any more."""
         if self._settler.given_up:
-            return
+            return False
         settlement, outcome = self._to_settlement(attempt, outcome)
-        stored = await self._settler.settle(attempt, settlement)
-        if attempt.token != stored.token:
-            self._attempts.forget(attempt)
-            _background.start(self._send_back(attempt), "aioq.release", self._background)
-        if stored.answer == "stale":
-            self._report("warning", "job.stale", attempt, outcome=type(outcome).__name__)
-            return
-        if stored.refused is not None:
-            outcome = Failed(stored.refused)
-        elif settlement.kind in ("retry", "snooze", "release"):
-            self._came_back()
-        if attempt.job is not None and self._observers:
-            await self._tell(attempt.job, outcome)
+        self._settler.settle(attempt, settlement, partial(self._answered, outcome))
+        return True
 
-    async def _send_back(self, attempt: Attempt) -> None:
+    def _answered(self, outcome: Outcome, ending: Ending) -> None:
+        """The store has said what became of the verdict: tell the observers, forget the attempt."""
+        attempt = ending.attempt
+        if attempt.token != ending.token:
+            self._attempts.forget(attempt)
+            self._send_back(attempt)
+        if ending.answer == "stale":
+            self._report("warning", "job.stale", attempt, outcome=type(outcome).__name__)
+        else:
+            if ending.refused is not None:
+                outcome = Failed(ending.refused)
+            elif ending.settlement.kind in ("retry", "snooze", "release"):
+                self._came_back()
+            if self._observers and attempt.job is not None:
+                attempt.task = _background.spawn(
+                    self._tell(attempt, attempt.job, outcome), attempt.context
+                )
+                return
+        self._attempts.forget(attempt)
+
+    def _send_back(self, attempt: Attempt) -> None:
         """The job went back to the queue, and was handed to us anew before we heard so: that
         delivery was taken for the old one and never begun."""
-        again = Attempt(attempt.delivery, attempt.trusted_until)
-        await self._settler.settle(again, Settlement(again.token, "release"))
-        self._came_back()
+        again = Attempt(attempt.delivery, attempt.trusted_until, attempt.context)
+        release = Settlement(again.token, "release")
+        self._settler.settle(again, release, lambda _: self._came_back())
 
     def _to_settlement(self, attempt: Attempt, outcome: Outcome) -> tuple[Settlement, Outcome]:
         """What to tell the store; a verdict that has no form there makes the job fail."""
@@ -353,6 +354,8 @@ class Executor:
                     content_type=self._codec.content_type,
                     result_ttl_ms=job.policy.result_ttl * 1000,
                 ), outcome
+            case Succeeded():
+                return Settlement(attempt.token, "completed"), outcome
             case Released(delay=delay) if delay and note.unknown_since is None:
                 note = msgspec.structs.replace(note, unknown_since=attempt.delivery.claimed_ms)
             case Released() if job is not None:
@@ -377,18 +380,21 @@ class Executor:
             )
         return data
 
-    async def _tell(self, job: RunningJob, outcome: Outcome) -> None:
-        for observer in self._observers:
-            try:
-                await observer.settled(job, outcome)
-            except Exception as exc:
-                self._log.error(
-                    "middleware.error",
-                    middleware=repr(observer),
-                    job_id=job.id,
-                    reason=describe(exc),
-                    exc_info=True,
-                )
+    async def _tell(self, attempt: Attempt, job: RunningJob, outcome: Outcome) -> None:
+        try:
+            for observer in self._observers:
+                try:
+                    await observer.settled(job, outcome)
+                except Exception as exc:
+                    self._log.error(
+                        "middleware.error",
+                        middleware=repr(observer),
+                        job_id=job.id,
+                        reason=describe(exc),
+                        exc_info=True,
+                    )
+        finally:
+            self._attempts.forget(attempt)
 
     def _report(self, level: str, event: str, attempt: Attempt, **fields: Any) -> None:
         delivery = attempt.delivery

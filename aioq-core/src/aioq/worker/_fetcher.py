@@ -10,6 +10,7 @@ from aioq._broker import BaseBroker
 from aioq._clock import monotonic
 from aioq._records import Claimed
 from aioq.worker._attempts import Attempt, Attempts
+from aioq.worker._contexts import JobContexts
 from aioq.worker._loops import Rest
 from aioq.worker._options import WorkerOptions
 from aioq.worker._settler import Settler
@@ -30,6 +31,7 @@ class Fetcher:
         options: lease, burst, strict.
         attempts: the slots.
         settler: holds the fetcher back while too many outcomes are open.
+        contexts: what claimed jobs run in.
         start: starts a claimed job.
         log: a logger.
     """
@@ -42,6 +44,7 @@ class Fetcher:
         options: WorkerOptions,
         attempts: Attempts,
         settler: Settler,
+        contexts: JobContexts,
         start: Callable[[Attempt], None],
         log: Any,
     ) -> None:
@@ -51,6 +54,7 @@ class Fetcher:
         self._options = options
         self._attempts = attempts
         self._settler = settler
+        self._contexts = contexts
         self._start = start
         self._log = log
         self._lease_ms = int(options.lease * 1000)
@@ -96,7 +100,7 @@ class Fetcher:
         for delivery in claimed.jobs:
             held = self._attempts.get(delivery.id)
             if held is None:
-                attempt = Attempt(delivery, trusted_until)
+                attempt = Attempt(delivery, trusted_until, self._contexts.fresh(delivery))
                 self._attempts.add(attempt)
                 self._start(attempt)
             else:

@@ -6,21 +6,21 @@ answered. The bounded backlog holds the worker back, not the outcomes.
 
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import Context
-from typing import Any, NamedTuple
+from typing import Any
 
 import anyio
 
 from aioq import _background
 from aioq._broker import BaseBroker
-from aioq._records import Settled, Settlement, Token
+from aioq._records import Settled, Settlement
 from aioq._wire import Note, encode_note
 from aioq.errors import BatchRejected, BrokerError, BrokerUnavailable
 from aioq.worker._attempts import Attempt
 from aioq.worker._health import Health
 
-__all__ = ["Settler", "Stored"]
+__all__ = ["Ending", "Settler"]
 
 CALLS_IN_FLIGHT = 2
 BACKLOG = 10_000
@@ -29,38 +29,37 @@ BATCH_BYTES = 1_048_576
 LONGEST_PAUSE = 2.0
 
 
-class Stored(NamedTuple):
-    """What the store said."""
+class Ending:
+    """One outcome on its way to the store, and then what the store said of it.
 
-    answer: Settled
-    token: Token
-    """Under which it was settled; the attempt may have got a newer one since."""
-    refused: BatchRejected | None = None
-    """The outcome could not be stored: the job has failed because of this."""
+    The token is the attempt's when it is sent: a job that the store has meanwhile handed back to
+    this worker is settled under its new token.
+    """
 
+    __slots__ = ("answer", "answered", "attempt", "refused", "repeated", "settlement", "token")
 
-class _Entry:
-    """One outcome on its way. The token is the attempt's when it is sent: a job that the store
-    has meanwhile handed back to this worker is settled under its new token."""
-
-    __slots__ = ("attempt", "repeated", "settlement", "stored")
-
-    def __init__(self, attempt: Attempt, settlement: Settlement) -> None:
+    def __init__(
+        self, attempt: Attempt, settlement: Settlement, answered: "Callable[[Ending], None]"
+    ) -> None:
         self.attempt = attempt
         self.settlement = settlement
-        self.stored = Stored("stale", settlement.token)
+        self.answered = answered
+        self.answer: Settled = "stale"
+        self.token = settlement.token
+        """Under which it was settled; the attempt may have got a newer one since."""
+        self.refused: BatchRejected | None = None
+        """The outcome could not be stored: the job has failed because of this."""
         self.repeated = False
 
 
 class _Batch:
-    """Outcomes that travel together; one event serves all who wait for them."""
+    """Outcomes that travel together."""
 
-    __slots__ = ("done", "entries", "size")
+    __slots__ = ("endings", "size")
 
     def __init__(self) -> None:
-        self.entries: list[_Entry] = []
+        self.endings: list[Ending] = []
         self.size = 0
-        self.done = anyio.Event()
 
 
 class Settler:
@@ -87,18 +86,19 @@ class Settler:
         """Whether the worker should claim nothing more for now."""
         return self.open >= BACKLOG or self._bytes >= BACKLOG_BYTES
 
-    async def settle(self, attempt: Attempt, settlement: Settlement) -> Stored:
-        """Hand the outcome over and wait for the store's answer.
+    def settle(
+        self, attempt: Attempt, settlement: Settlement, answered: Callable[[Ending], None]
+    ) -> None:
+        """Hand the outcome over; ``answered`` is called with it once the store has answered.
 
         ``stale`` means that another delivery owns the job now. A ``stale`` that may only be the
         echo of our own earlier copy is reported as ``already``.
         """
         batch = self._batches[-1] if self._batches else None
-        if batch is None or len(batch.entries) >= self._most or batch.size >= BATCH_BYTES:
+        if batch is None or len(batch.endings) >= self._most or batch.size >= BATCH_BYTES:
             batch = _Batch()
             self._batches.append(batch)
-        entry = _Entry(attempt, settlement)
-        batch.entries.append(entry)
+        batch.endings.append(Ending(attempt, settlement, answered))
         size = len(settlement.result or b"") + len(settlement.note or b"")
         batch.size += size
         self._bytes += size
@@ -108,11 +108,9 @@ class Settler:
             task = _background.start(self._run(), "aioq.settle", self._context)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        await batch.done.wait()
-        return entry.stored
 
     def give_up(self) -> None:
-        """Ask the store no more; whoever waits for an answer must be cancelled as well."""
+        """Ask the store no more; nobody hears of an answer any longer."""
         self.given_up = True
         self._batches.clear()
         for task in self._tasks:
@@ -133,46 +131,52 @@ class Settler:
             while self._batches:
                 batch = self._batches.popleft()
                 try:
-                    await self._send(batch.entries)
+                    await self._send(batch.endings)
                 finally:
-                    self.open -= len(batch.entries)
+                    self.open -= len(batch.endings)
                     self._bytes -= batch.size
-                    batch.done.set()
                     self._change.set()
+                    if not self.given_up:
+                        self._tell(batch.endings)
         finally:
             self._calls -= 1
 
-    async def _send(self, entries: list[_Entry]) -> None:
-        while entries:
-            tokens = [entry.attempt.token for entry in entries]
-            settlements = [
-                entry.settlement
-                if entry.settlement.token == token
-                else entry.settlement._replace(token=token)
-                for entry, token in zip(entries, tokens, strict=True)
-            ]
+    def _tell(self, endings: list[Ending]) -> None:
+        for ending in endings:
             try:
-                answers = await self._call(settlements, entries)
-            except BatchRejected as exc:
-                await self._split(entries, exc)
-                return
-            again: list[_Entry] = []
-            for entry, token, answer in zip(entries, tokens, answers, strict=True):
-                if answer == "stale" and entry.attempt.token != token:
-                    again.append(entry)
-                    continue
-                echo = answer == "stale" and entry.repeated
-                entry.stored = Stored("already" if echo else answer, token)
-            entries = again
+                ending.answered(ending)
+            except Exception as exc:  # costs nobody else their answer
+                reason = f"{type(exc).__name__}: {exc}"
+                self._log.error("worker.error", loop="settle", reason=reason, exc_info=True)
 
-    async def _call(
-        self, settlements: list[Settlement], entries: list[_Entry]
-    ) -> Sequence[Settled]:
+    async def _send(self, endings: list[Ending]) -> None:
+        while endings:
+            for ending in endings:
+                token = ending.token = ending.attempt.token
+                if ending.settlement.token != token:
+                    ending.settlement = ending.settlement._replace(token=token)
+            try:
+                answers = await self._call(endings)
+            except BatchRejected as exc:
+                await self._split(endings, exc)
+                return
+            again: list[Ending] = []
+            for ending, answer in zip(endings, answers, strict=True):
+                if answer == "stale" and ending.attempt.token != ending.token:
+                    again.append(ending)
+                elif answer == "stale" and ending.repeated:
+                    ending.answer = "already"
+                else:
+                    ending.answer = answer
+            endings = again
+
+    async def _call(self, endings: list[Ending]) -> Sequence[Settled]:
         """Call the store until it answers.
 
         Raises:
             BatchRejected: an item cannot be stored; nothing was.
         """
+        settlements = [ending.settlement for ending in endings]
         pause = 0.05
         while True:
             try:
@@ -193,34 +197,35 @@ class Settler:
                 self._unavailable = False
                 return answers
             self._unavailable = True
-            for entry in entries:
-                entry.repeated = True
+            for ending in endings:
+                ending.repeated = True
             await anyio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    async def _split(self, entries: list[_Entry], error: BatchRejected) -> None:
+    async def _split(self, endings: list[Ending], error: BatchRejected) -> None:
         """One outcome that cannot be stored costs only its own job, which fails with the reason."""
-        if len(entries) > 1:
-            half = len(entries) // 2
-            await self._send(entries[:half])
-            await self._send(entries[half:])
+        if len(endings) > 1:
+            half = len(endings) // 2
+            await self._send(endings[:half])
+            await self._send(endings[half:])
             return
-        (entry,) = entries
+        (ending,) = endings
         reason = f"its outcome cannot be stored: {error}"
         self._log.error(
             "job.failed",
-            job_id=entry.attempt.delivery.id,
-            task=entry.attempt.delivery.task,
-            queue=entry.attempt.delivery.queue,
+            job_id=ending.attempt.delivery.id,
+            task=ending.attempt.delivery.task,
+            queue=ending.attempt.delivery.queue,
             reason=reason,
         )
         note = encode_note(Note(error=reason.encode("ascii", "replace").decode(), final=True))
-        failed = Settlement(entry.attempt.token, "failed", note=note)
+        ending.token = ending.attempt.token
+        ending.settlement = Settlement(ending.token, "failed", note=note)
         try:
-            (answer,) = await self._call([failed], [entry])
-            entry.stored = Stored(answer, failed.token, error)
+            (ending.answer,) = await self._call([ending])
+            ending.refused = error
         except BatchRejected as exc:
-            self._log.error("job.unsettled", job_id=entry.attempt.delivery.id, reason=str(exc))
+            self._log.error("job.unsettled", job_id=ending.attempt.delivery.id, reason=str(exc))
 
 
 def _check_number(settlements: int, answers: int) -> None:

@@ -57,12 +57,16 @@ class Threads:
             f"although their jobs were given up: {tasks}"
         )
 
-    async def run(self, task: str, function: Callable[[], Any]) -> Any:
+    async def run(
+        self, task: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any:
         """What ``function`` returns or raises.
 
         Args:
             task: whose function it is, for people.
-            function: the call.
+            function: the function.
+            args: its positional arguments.
+            kwargs: its keyword arguments.
         """
         call = _Call(task)
         loop = current_loop()
@@ -71,7 +75,7 @@ class Threads:
             if not call.begun.acquire(blocking=False):
                 return None
             try:
-                return function()
+                return function(*args, **kwargs)
             finally:
                 self._running.discard(call)
                 if call.given_up:

@@ -194,10 +194,10 @@ class _Run:
             options,
             self.attempts,
             self._settler,
+            JobContexts(current_worker() or worker.describe()),
             self._start,
             self._log,
         )
-        self._contexts = JobContexts(current_worker() or worker.describe())
         self._leases = LeaseKeeper(
             runtime.broker, self.attempts, options, self.health, self._log, runtime.background
         )
@@ -226,9 +226,7 @@ class _Run:
 
     def _start(self, attempt: Attempt) -> None:
         # the attempt keeps the task alive
-        attempt.task = _background.spawn(
-            self.executor.execute(attempt), self._contexts.fresh(attempt.delivery)
-        )
+        attempt.task = _background.spawn(self.executor.execute(attempt), attempt.context)
 
     def _wake(self) -> None:
         self._fetcher.wake()
