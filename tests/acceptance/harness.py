@@ -51,6 +51,8 @@ class Journal:
         self.path = path
         self._read = 0
         self._entries: list[Entry] = []
+        self._counts: dict[str, Counter[str]] = {}
+        """Event -> how often by job; kept, because tests ask for it again and again."""
 
     def entries(self) -> list[Entry]:
         if self.path.exists():
@@ -60,20 +62,29 @@ class Journal:
             # The last line may be on its way: a reader can see half of another process' write.
             news = news[: news.rfind(b"\n") + 1]
             self._read += len(news)
-            lines = [line.split() for line in news.decode().splitlines()]
-            self._entries += [Entry(a, b, int(c), float(d), int(e)) for a, b, c, d, e in lines]
+            for line in news.decode().splitlines():
+                event, job_id, pid, at, attempt = line.split()
+                self._entries.append(Entry(event, job_id, int(pid), float(at), int(attempt)))
+                self._counts.setdefault(event, Counter())[job_id] += 1
         return self._entries
 
     def count(self, event: str) -> Counter[str]:
-        return Counter(entry.job_id for entry in self.entries() if entry.event == event)
+        self.entries()
+        return self._counts.get(event, Counter()).copy()
 
     def running_in(self, pid: int) -> set[str]:
-        """Jobs that the process has started and not ended."""
-        events = {event: set[str]() for event in ("start", "end")}
+        """Jobs that the process has started and neither ended nor stopped."""
+        running = set[str]()
         for entry in self.entries():
-            if entry.pid == pid:
-                events[entry.event].add(entry.job_id)
-        return events["start"] - events["end"]
+            if entry.pid == pid and entry.event == "start":
+                running.add(entry.job_id)
+            elif entry.pid == pid:
+                running.discard(entry.job_id)
+        return running
+
+    def stood_still(self) -> set[int]:
+        """Worker processes that did for a while, so that their leases may have run out."""
+        return {entry.pid for entry in self.entries() if entry.event == "still"}
 
     def of(self, job_id: str, event: str = "start") -> list[Entry]:
         return [e for e in self.entries() if e.job_id == job_id and e.event == event]

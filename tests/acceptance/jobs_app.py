@@ -7,16 +7,38 @@ tells what really ran.
 import asyncio
 import os
 import signal
+import threading
 import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from aioq import Aarq, Context
 
-app = Aarq()
+BEAT = 0.1
+LATE = 0.4
 
 
-def journal(event: str, ctx: Context) -> None:
+@asynccontextmanager
+async def lifespan(app: Aarq) -> AsyncIterator[None]:
+    threading.Thread(target=beat, daemon=True).start()
+    yield
+
+
+app = Aarq(lifespan=lifespan)
+
+
+def beat() -> None:
+    """Tell the journal when this whole process has stood still, as on a busy machine it may."""
+    while True:
+        began = time.monotonic()
+        time.sleep(BEAT)
+        if time.monotonic() - began > BEAT + LATE:
+            write("still", "-", 0)
+
+
+def write(event: str, job_id: str, attempt: int) -> None:
     """One line, appended in one write."""
-    line = f"{event} {ctx.job_id} {os.getpid()} {time.monotonic():.6f} {ctx.attempt}\n"
+    line = f"{event} {job_id} {os.getpid()} {time.monotonic():.6f} {attempt}\n"
     file = os.open(os.environ["AIOQ_TEST_JOURNAL"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(file, line.encode())
@@ -24,20 +46,34 @@ def journal(event: str, ctx: Context) -> None:
         os.close(file)
 
 
+def journal(event: str, ctx: Context) -> None:
+    write(event, ctx.job_id, ctx.attempt)
+
+
+@contextmanager
+def told(ctx: Context) -> Iterator[None]:
+    """Start and end of a job; ``stop`` where it is cancelled."""
+    journal("start", ctx)
+    try:
+        yield
+    except asyncio.CancelledError:
+        journal("stop", ctx)
+        raise
+    journal("end", ctx)
+
+
 @app.task
 async def work(ctx: Context, seconds: float = 0.0) -> None:
-    journal("start", ctx)
-    await asyncio.sleep(seconds)
-    journal("end", ctx)
+    with told(ctx):
+        await asyncio.sleep(seconds)
 
 
 @app.task
 async def work_until(ctx: Context, file: str) -> None:
     """Runs until the test has made the file."""
-    journal("start", ctx)
-    while not os.path.exists(file):  # noqa: ASYNC110, ASYNC240, PTH110 - another process makes it
-        await asyncio.sleep(0.05)
-    journal("end", ctx)
+    with told(ctx):
+        while not os.path.exists(file):  # noqa: ASYNC110, ASYNC240, PTH110 - another process does
+            await asyncio.sleep(0.05)
 
 
 @app.task(save_result=True)

@@ -77,19 +77,21 @@ async def test_jobs_of_the_only_worker_start_again_once_a_fresh_one_runs(
 
 
 async def test_a_frozen_worker_finds_its_late_settle_refused_and_says_so(
-    jobs: ModuleType, fleet: Fleet, journal: Journal
+    jobs: ModuleType, fleet: Fleet, journal: Journal, tmp_path: Path
 ) -> None:
     frozen = await fleet.start("--on-lease-lost", "continue")
-    job = await jobs.work.enqueue(3 * LEASE)
+    gate = tmp_path / "gate"
+    job = await jobs.work_until.enqueue(str(gate))
     await eventually(lambda: journal.of(job.id) != [], 10)
     frozen.signal(signal.SIGSTOP)
-    other = await fleet.start()
-    await eventually(lambda: len(journal.of(job.id)) == 2, RESCUE)
+    other = await fleet.start(lease=30.0)  # that no standstill takes it from this one too
+    await eventually(lambda: other.pid in {e.pid for e in journal.of(job.id)}, RESCUE)
+    gate.touch()
+    await eventually(lambda: other.pid in {e.pid for e in journal.of(job.id, "end")}, 10)
     frozen.signal(signal.SIGCONT)
-    await eventually(lambda: frozen.logged("job.stale") != [], 3 * LEASE + 5)
-    stale = frozen.logged("job.stale")[0]
-    assert stale["job_id"] == job.id
-    await job.finished(timeout=promised(3 * LEASE + 5))
+    await eventually(lambda: frozen.logged("job.stale") != [], 5)
+    assert {line["job_id"] for line in frozen.logged("job.stale")} == {job.id}
+    await job.finished(timeout=promised(5))
     assert job.status == "completed"
     winner = [e for e in journal.of(job.id) if e.pid == other.pid]
     assert len(winner) == 1, "the other worker ran it once"
@@ -104,10 +106,11 @@ async def test_a_task_that_blocks_the_loop_for_two_leases_is_run_once_and_named(
     job = await jobs.block.enqueue(2 * LEASE)
     await job.finished(timeout=promised(2 * LEASE + 10))
     assert job.status == "completed"
-    assert len(journal.of(job.id)) == 1
+    assert len(journal.of(job.id)) == 1 or journal.stood_still()
     logs = [log for each in fleet.workers for log in each.logged("worker.loop_blocked")]
-    assert [(log["job_id"], log["task"]) for log in logs] == [(job.id, "jobs_app.block")]
-    assert "time.sleep(seconds)" in logs[0]["stack"]
+    (log,) = [log for log in logs if log["job_id"] == job.id]
+    assert log["task"] == "jobs_app.block"
+    assert "time.sleep(seconds)" in log["stack"]
     assert worker.process.poll() is None
 
 
@@ -162,10 +165,14 @@ async def test_a_retry_delay_holds_no_slot_and_a_kill_during_it_loses_nothing(
     assert 59 <= (waiting.run_at - waiting.started_at).total_seconds() <= promised(62)
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 async def test_workers_killed_in_turn_lose_none_of_two_thousand_jobs(
     jobs: ModuleType, fleet: Fleet, journal: Journal
 ) -> None:
-    """Whatever runs twice was running in a worker when that was killed."""
+    """Whatever runs twice was running in a worker when that was killed.
+
+    On servers, which are killed as well, this is ``faults/test_ledger.py``.
+    """
     sent = [jobs.work.job(0.01) for _ in range(2_000)]
     for _ in range(3):
         await fleet.start("-c", "5")
@@ -188,7 +195,6 @@ async def test_workers_killed_in_turn_lose_none_of_two_thousand_jobs(
     for job_id, starts in journal.count("start").items():
         if starts > 1:
             *before, last = journal.of(job_id)
-            assert job_id in told or {entry.pid for entry in before} <= killed, (
-                "run twice without a crash"
-            )
-            assert last.pid not in {entry.pid for entry in before}
+            if job_id not in told:
+                assert {entry.pid for entry in before} <= killed, "run twice without a crash"
+                assert last.pid not in {entry.pid for entry in before}

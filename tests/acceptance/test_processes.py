@@ -36,10 +36,10 @@ def gone(pids: list[int]) -> bool:
     return not any(runs(pid) for pid in pids)
 
 
-async def running_in(jobs: ModuleType, journal: Journal, seconds: float, count: int = 2) -> Any:
-    """So many jobs, each running."""
-    sent = [await jobs.work.enqueue(seconds) for _ in range(count)]
-    await eventually(lambda: len(journal.count("start")) == count, 10)
+async def two_running(jobs: ModuleType, journal: Journal, gate: Path) -> Any:
+    """Two jobs, each running until the gate opens."""
+    sent = [await jobs.work_until.enqueue(str(gate)) for _ in range(2)]
+    await eventually(lambda: len(journal.count("start")) == 2, 10)
     return sent
 
 
@@ -69,33 +69,39 @@ async def test_killed_processes_are_replaced_and_their_jobs_run_again(
         return sum(s.completed for s in await jobs.app.broker.queue_stats()) == len(sent)
 
     await eventually(all_done, 30)
+    excused = {*killed, *journal.stood_still()}
     for job_id in journal.count("start"):
         *before, last = journal.of(job_id)
-        assert {entry.pid for entry in before} <= set(killed), "run twice without a crash"
+        assert {entry.pid for entry in before} <= excused, "run twice without a crash"
         assert last.pid not in killed or not before
     for job_id in interrupted:
-        assert journal.of(job_id)[1].at - at <= promised(RESCUE)
+        again = min(entry.at for entry in journal.of(job_id) if entry.pid not in killed)
+        assert again - at <= promised(RESCUE)
     for worker in fleet.workers:
         await eventually(lambda w=worker: len(w.logged("worker.started")) == 3, 15, worker.text)
-    long = [jobs.work.job(1.0) for _ in range(20)]
-    await jobs.app.enqueue_many(long)
-    for job in long:
-        await job.finished(timeout=promised(10))
+    gate = tmp_path / "second gate"
+    slots = [jobs.work_until.job(str(gate)) for _ in range(20)]
+    await jobs.app.enqueue_many(slots)
     fresh = {worker.children()[1] for worker in fleet.workers}
-    assert fresh <= {e.pid for job in long for e in journal.of(job.id)}, "the new ones work as well"
+    await eventually(lambda: all(map(journal.running_in, fresh)), 10)
+    gate.touch()
+    for job in slots:
+        await job.finished(timeout=promised(10))
 
 
 @on_one_store
 async def test_sigterm_of_the_parent_is_a_graceful_stop_of_all(
-    jobs: ModuleType, fleet: Fleet, journal: Journal
+    jobs: ModuleType, fleet: Fleet, journal: Journal, tmp_path: Path
 ) -> None:
     """Also where the whole group hears it, as systemd and a terminal do it."""
-    worker = await fleet.start("--processes", "2", "-c", "1", up=2)
-    children = worker.children()
-    running = await running_in(jobs, journal, 1.0)
+    worker = await fleet.start("--processes", "2", "-c", "1", lease=30.0, up=2)
+    children, gate = worker.children(), tmp_path / "gate"
+    running = await two_running(jobs, journal, gate)
     waiting = await jobs.work.enqueue()
     for pid in (*children, worker.pid):
         os.kill(pid, signal.SIGTERM)
+    await eventually(lambda: len(worker.logged("worker.stopping")) == 3, 5, worker.text)
+    gate.touch()
     assert worker.wait(timeout=10) == 0
     assert gone(children)
     assert [(await job.refresh()).status for job in running] == ["completed"] * 2
@@ -104,13 +110,15 @@ async def test_sigterm_of_the_parent_is_a_graceful_stop_of_all(
 
 @on_one_store
 async def test_processes_whose_parent_was_killed_stop_gracefully(
-    jobs: ModuleType, fleet: Fleet, journal: Journal
+    jobs: ModuleType, fleet: Fleet, journal: Journal, tmp_path: Path
 ) -> None:
-    worker = await fleet.start("--processes", "2", "-c", "1", up=2)
-    children = worker.children()
-    running = await running_in(jobs, journal, 1.0)
+    worker = await fleet.start("--processes", "2", "-c", "1", lease=30.0, up=2)
+    children, gate = worker.children(), tmp_path / "gate"
+    running = await two_running(jobs, journal, gate)
     waiting = await jobs.work.enqueue()
     worker.kill()
+    await eventually(lambda: len(worker.logged("worker.stopping")) == 2, 5, worker.text)
+    gate.touch()
     await eventually(lambda: gone(children), 10, worker.text)
     assert [(await job.refresh()).status for job in running] == ["completed"] * 2
     assert (await waiting.refresh()).status == "pending"
@@ -120,11 +128,11 @@ async def test_processes_whose_parent_was_killed_stop_gracefully(
 
 @on_one_store
 async def test_a_second_signal_takes_all_down_at_once(
-    jobs: ModuleType, fleet: Fleet, journal: Journal
+    jobs: ModuleType, fleet: Fleet, journal: Journal, tmp_path: Path
 ) -> None:
     worker = await fleet.start("--processes", "2", up=2)
     children = worker.children()
-    await running_in(jobs, journal, 60.0)
+    await two_running(jobs, journal, tmp_path / "never")
     worker.signal(signal.SIGINT)
     await eventually(lambda: len(worker.logged("worker.stopping")) == 3, 5)
     worker.signal(signal.SIGINT)
@@ -136,14 +144,18 @@ async def test_a_second_signal_takes_all_down_at_once(
 async def test_a_process_that_stands_still_is_replaced(
     jobs: ModuleType, fleet: Fleet, journal: Journal
 ) -> None:
-    worker = await fleet.start("--processes", "1", "--stall-limit", "1")
+    worker = await fleet.start("--processes", "1")
     assert worker.children() == [], "one process needs no parent"
-    worker = await fleet.start("--processes", "2", "--stall-limit", "1", up=2)
+    worker = await fleet.start("--processes", "2", "--stall-limit", "5", up=2)
     frozen, other = worker.children()
     os.kill(frozen, signal.SIGSTOP)
-    await eventually(lambda: worker.logged("worker.process_killed") != [], 5, worker.text)
-    await eventually(lambda: len(worker.logged("worker.started")) == 3, 10, worker.text)
-    assert worker.children()[0] == other
+
+    def killed() -> set[int]:
+        return {line["pid"] for line in worker.logged("worker.process_killed")}
+
+    await eventually(lambda: frozen in killed(), 10, worker.text)
+    await eventually(lambda: len(worker.logged("worker.started")) >= 3, 10, worker.text)
+    assert other in worker.children() or (other in killed() and journal.stood_still())
 
 
 def readiness(port: int) -> tuple[int, dict[str, Any]]:

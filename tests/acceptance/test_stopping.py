@@ -2,6 +2,7 @@
 
 import signal
 import time
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -25,12 +26,15 @@ async def test_a_plain_function_that_sleeps_for_an_hour_does_not_hold_the_exit(
 
 
 async def test_running_jobs_end_and_waiting_ones_stay_when_a_worker_is_asked_to_stop(
-    jobs: ModuleType, fleet: Fleet, journal: Journal
+    jobs: ModuleType, fleet: Fleet, journal: Journal, tmp_path: Path
 ) -> None:
-    worker = await fleet.start("-c", "2")
-    sent = [await jobs.work.enqueue(1.0) for _ in range(4)]
+    worker = await fleet.start("-c", "2", lease=30.0)
+    gate = tmp_path / "gate"
+    sent = [await jobs.work_until.enqueue(str(gate)) for _ in range(4)]
     await eventually(lambda: len(journal.count("start")) == 2, 10)
     worker.signal(signal.SIGTERM)
+    await eventually(lambda: worker.logged("worker.stopping") != [], 5)
+    gate.touch()
     assert worker.wait(timeout=10) == 0
     statuses = sorted([(await job.refresh()).status for job in sent])
     assert statuses == ["completed", "completed", "pending", "pending"]

@@ -135,7 +135,7 @@ async def run(block: Block, module: ModuleType) -> None:
     names["print"] = lambda *values: printed.append(" ".join(map(str, values)))
     result = eval(block.compiled(), names)
     if inspect.iscoroutine(result):
-        await asyncio.wait_for(result, 30)
+        await asyncio.wait_for(result, 120)
     promised = re.findall(r"^ *print\(.*\) +# (.*)$", block.code, re.M)
     assert not promised or printed == promised, block.where
 

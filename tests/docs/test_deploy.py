@@ -78,7 +78,7 @@ def test_systemd_accepts_the_unit(tmp_path: Path):
         ["systemd-analyze", "verify", "--man=no", str(tmp_path / "aioq-worker.service")],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     complaints = [line for line in done.stderr.splitlines() if "aioq-worker.service" in line]
     assert not complaints

@@ -23,7 +23,7 @@ def run(script: str, folder: Path) -> "subprocess.CompletedProcess[str]":
         env=environment,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=300,
     )
 
 

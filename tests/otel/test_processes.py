@@ -107,7 +107,7 @@ def test_sigterm_during_jobs_exports_their_spans(
     programs: Programs, receiver: Receiver, tmp_path: Path
 ) -> None:
     programs.environment |= receiver.environment(delay_ms=600_000)
-    worker = programs.worker("--shutdown-timeout", "2")
+    worker = programs.worker("--shutdown-timeout", "8")
     begun, go = tmp_path / "begun", tmp_path / "go"
     endless = tmp_path / "endless"
     programs.client("waits", str(begun), str(go))

@@ -77,7 +77,8 @@ async def open_broker(schema: str) -> AsyncIterator[Callable[..., Any]]:
     opened: list[PostgresBroker] = []
 
     async def open_broker(dsn: str, **options: Any) -> PostgresBroker:
-        broker = PostgresBroker(dsn, **{"schema": schema, **options})
+        # A stall of a busy machine shall not look like a server that is gone.
+        broker = PostgresBroker(dsn, **{"schema": schema, "timeout": 30.0, **options})
         if not opened:
             await broker.migrate()
         opened.append(broker)

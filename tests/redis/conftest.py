@@ -47,7 +47,7 @@ def proxy(server: RedisServer) -> Iterator[Proxy]:
 
 @pytest.fixture
 async def broker(server: RedisServer) -> AsyncIterator[RedisBroker]:
-    async with RedisBroker(server.url, max_records=1_000_000) as broker:
+    async with RedisBroker(server.url, socket_timeout=30.0, max_records=1_000_000) as broker:
         yield broker
 
 

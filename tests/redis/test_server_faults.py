@@ -175,7 +175,7 @@ async def test_a_lost_claim_is_completed_once(
             await eventually(lambda: client.info("replication")["master_link_status"] == "up")
             jobs = await hand.add(2)
             with server.client() as primary:
-                primary.wait(1, 1000)
+                await eventually(lambda: primary.wait(1, 1000) == 1)
             client.replicaof("NO", "ONE")
         taken = await hand.claim(2)
     async with RedisBroker(replica.url) as broker:

@@ -205,6 +205,7 @@ async def test_a_loop_blocked_for_good_loses_its_leases(
 
     @app.task
     async def blocker(ctx: Ctx) -> None:
+        await until(lambda: broker.calls["renew"])
         for seconds in (2.0, 0.5):
             time.sleep(seconds)  # noqa: ASYNC251
             renewals.append(broker.calls["renew"])
@@ -212,7 +213,7 @@ async def test_a_loop_blocked_for_good_loses_its_leases(
     async with working(app, lease=0.3, stall_limit=1):
         await ended(await blocker.enqueue())
     early, late = renewals
-    assert early == late > 0, "each 0.1 s at first, and no more after the limit"
+    assert early == late, "no more after the limit"
 
 
 async def test_a_job_handed_back_to_its_own_worker_is_adopted(

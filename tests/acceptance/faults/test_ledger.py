@@ -84,7 +84,8 @@ async def test_workers_and_the_server_are_killed_and_no_accepted_job_is_lost(
         assert job_id in told or {entry.pid for entry in before} <= killed, (
             "it was run again, though its worker was not killed and did not say it lost its lease"
         )
-    assert len(again - told) <= len(killed) * CONCURRENCY
+    # Those that had ended were waiting for the store's answer, beside the ones in the slots.
+    assert len(again - told - twice) <= len(killed) * CONCURRENCY
     for job_id in await dead():
         assert {entry.pid for entry in journal.of(job_id)} <= killed
     print(
