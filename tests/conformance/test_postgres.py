@@ -25,6 +25,8 @@ SYSTEM = find_system_postgres()
 ON_SYSTEM = [pytest.param("system", marks=pytest.mark.slow)] if SYSTEM else []
 SERVERS = ["given"] if GIVEN else ["wheel", *ON_SYSTEM]
 SCHEMA = f"t{os.getpid()}"
+PATIENCE = 60.0
+"""Seconds of a call: no stall of a busy machine shall look like a server that is gone."""
 
 
 @pytest.fixture(scope="module", params=SERVERS)
@@ -44,22 +46,25 @@ class OnOneSchema:
     """Fixtures of two brokers on one schema, and of the clock they share."""
 
     max_crashes = 3
+    lease_ms = 120_000  # of a clock that no test can stop: no stall uses it up
 
     @pytest.fixture
     async def broker(self, dsn: str) -> AsyncIterator[ShiftedBroker]:
-        broker = ShiftedBroker(dsn, schema=SCHEMA, max_crashes=self.max_crashes)
+        broker = ShiftedBroker(dsn, schema=SCHEMA, max_crashes=self.max_crashes, timeout=PATIENCE)
         await make_empty(broker, dsn)
         async with broker:
             yield broker
 
     @pytest.fixture
     async def second(self, broker: ShiftedBroker, dsn: str) -> AsyncIterator[ShiftedBroker]:
-        async with ShiftedBroker(dsn, schema=SCHEMA, max_crashes=self.max_crashes) as second:
+        async with ShiftedBroker(
+            dsn, schema=SCHEMA, max_crashes=self.max_crashes, timeout=PATIENCE
+        ) as second:
             yield second
 
     @pytest.fixture
     async def neighbour(self, broker: ShiftedBroker, dsn: str) -> AsyncIterator[ShiftedBroker]:
-        neighbour = ShiftedBroker(dsn, schema=SCHEMA, namespace="next-door")
+        neighbour = ShiftedBroker(dsn, schema=SCHEMA, namespace="next-door", timeout=PATIENCE)
         await make_empty(neighbour, dsn)
         async with neighbour:
             yield neighbour
@@ -91,7 +96,7 @@ class TestPostgresModel(ModelSuite):
     def open_broker(self, dsn: str) -> OpenBroker:
         @asynccontextmanager
         async def open_broker(clock: FakeClock) -> AsyncIterator[FakeTimeBroker]:
-            broker = FakeTimeBroker(dsn, schema=f"{SCHEMA}_model")
+            broker = FakeTimeBroker(dsn, schema=f"{SCHEMA}_model", timeout=PATIENCE)
             broker.clock = clock
             await make_empty(broker, dsn)
             async with broker:

@@ -28,6 +28,8 @@ from aioq_redis import RedisBroker
 
 names = (f"t{os.getpid()}-{number}" for number in itertools.count())
 """Each test has a namespace of its own, so that all can share a server."""
+PATIENCE = 60.0
+"""Seconds of a call: no stall of a busy machine shall look like a server that is gone."""
 
 
 @pytest.fixture(scope="session")
@@ -67,6 +69,7 @@ class OnRedis:
 
     capabilities = RedisBroker.capabilities
     max_crashes = 3
+    lease_ms = 120_000  # of a clock that no test can stop: no stall uses it up
 
     @pytest.fixture
     def url(self, redis_url: str) -> str:
@@ -83,6 +86,7 @@ class OnRedis:
             url,
             namespace=namespace,
             max_crashes=self.max_crashes,
+            socket_timeout=PATIENCE,
             _clock_offset=lambda: clock.elapsed_ms,
         )
 
@@ -98,7 +102,9 @@ class OnRedis:
 
     @pytest.fixture
     async def neighbour(self, url: str, clock: FakeClock) -> AsyncIterator[RedisBroker]:
-        neighbour = RedisBroker(url, _clock_offset=lambda: clock.elapsed_ms)
+        neighbour = RedisBroker(
+            url, socket_timeout=PATIENCE, _clock_offset=lambda: clock.elapsed_ms
+        )
         neighbour.use_namespace(next(names))
         async with neighbour:
             yield neighbour
@@ -144,7 +150,10 @@ class TestRedisModel(ModelSuite):
         @asynccontextmanager
         async def open_broker(clock: FakeClock) -> AsyncIterator[RedisBroker]:
             async with RedisBroker(
-                redis_url, namespace=next(names), _clock_offset=lambda: clock.elapsed_ms
+                redis_url,
+                namespace=next(names),
+                socket_timeout=PATIENCE,
+                _clock_offset=lambda: clock.elapsed_ms,
             ) as broker:
                 yield broker
 

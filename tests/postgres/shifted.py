@@ -38,7 +38,7 @@ class FakeTimeBroker(PostgresBroker):
         return await super().settle(settlements)
 
     async def _follow(self) -> None:
-        now = 1_700_000_000_000 + self.clock.elapsed_ms
+        now = self.clock()
         if now != self._set_to:
             self._set_to = now
 

@@ -37,8 +37,8 @@ class LeaseCases(BaseSuite):
     async def test_a_living_lease_is_not_rescued(self, kit: Kit) -> None:
         job = await kit.one()
         await kit.take(job)
-        for _ in range(3):
-            await kit.advance(self.lease_ms * 3 // 10)
+        for _ in range(4):
+            await kit.advance(self.lease_ms * 2 // 10)
             assert (await kit.upkeep()).rescued == 0, "a job was rescued before its lease expired"
         assert await kit.status(job) == "running"
 

