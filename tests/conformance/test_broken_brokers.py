@@ -334,7 +334,7 @@ class RenewsForStrangers(Store):
 class RenewalBringsBack(Store):
     def renew(self, tokens: Sequence[Token], lease_ms: int) -> Renewed:
         for token in tokens:
-            row = self._rows.get(Fence.unpack(token).job_id) if len(token) == 36 else None
+            row = self._rows.get(Fence.unpack(token).job_id) if len(token) == 44 else None
             if row is not None and row.place == "ready" and row.token == token:
                 self._leave(row)
                 row.place = "running"
@@ -407,6 +407,31 @@ class FencesByNumberOnly(_Settling):
         row = self.current(item)
         if row is not None and row.owner and Fence.unpack(item.token).number == row.number:
             item = item._replace(token=row.token)
+        return super()._settle(item, now)
+
+
+@store_fault(99, in_model=False)
+class TakesAnIdForItsJob(_Settling):
+    """What was enqueued under the id of an older job is settled as that one."""
+
+    def _settle(self, item: Settlement, now: int) -> Settled:
+        row = self.current(item)
+        if row is not None:
+            fence = Fence.unpack(item.token)._replace(enqueued_ms=row.enqueued_ms)
+            item = item._replace(token=fence.pack())
+        return super()._settle(item, now)
+
+
+@store_fault(99, in_model=False)
+class AcceptsLateCompletionsOfAnOlderJob(_Settling):
+    """The same, but only where nobody runs the job: what a completion may overtake."""
+
+    def _settle(self, item: Settlement, now: int) -> Settled:
+        row = self.current(item)
+        if row is not None and item.kind == "completed" and row.place == "ready":
+            fence = Fence.unpack(item.token)._replace(enqueued_ms=row.enqueued_ms)
+            if row.number < fence.number:
+                item = item._replace(token=fence.pack())
         return super()._settle(item, now)
 
 

@@ -42,9 +42,9 @@ def test_ids_ascend_also_between_threads_and_when_the_clock_stands_still(
     assert min(others) > ids[-1]
 
 
-def test_a_fence_is_36_bytes_and_comes_back_as_it_was() -> None:
-    fence = Fence(str(uuid4()), 2**32 - 1, str(uuid4()))
-    assert len(fence.pack()) == 36
+def test_a_fence_is_44_bytes_and_comes_back_as_it_was() -> None:
+    fence = Fence(str(uuid4()), 2**32 - 1, str(uuid4()), 2**62)
+    assert len(fence.pack()) == 44
     assert Fence.unpack(fence.pack()) == fence
     with pytest.raises(struct.error):
         Fence.unpack(b"short")

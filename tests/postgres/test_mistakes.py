@@ -64,11 +64,11 @@ def test_a_dsn_of_something_else() -> None:
 
 
 def test_tokens_are_fences() -> None:
-    fence = Fence(ID, 7, ID[::-1].replace("-", "")[:8] + ID[8:])
+    fence = Fence(ID, 7, ID[::-1].replace("-", "")[:8] + ID[8:], 1_800_000_000_000)
     parts = split_token(fence.pack())
     assert parts is not None
-    assert (str(parts[0]), parts[1], str(parts[2])) == fence
-    assert make_token(parts[0].bytes, parts[1], parts[2].bytes) == fence.pack()
+    assert (str(parts[0]), parts[1], str(parts[2]), parts[3]) == fence
+    assert make_token(parts[0].bytes, parts[1], parts[2].bytes, parts[3]) == fence.pack()
     assert split_token(b"short") is None
 
 

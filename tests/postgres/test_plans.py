@@ -112,7 +112,12 @@ async def test_what_names_jobs_looks_at_no_others(
     broker: PostgresBroker, sql: Sql, schema: str, backlog: str
 ) -> None:
     claimed = await broker.claim(["a"], 100, worker=WORKER, lease_ms=30_000)
-    keys: tuple[Any, ...] = ([job.id for job in claimed.jobs], [1] * 100, [WORKER] * 100)
+    keys: tuple[Any, ...] = (
+        [job.id for job in claimed.jobs],
+        [1] * 100,
+        [WORKER] * 100,
+        [job.enqueued_ms for job in claimed.jobs],
+    )
     outcomes = ([0] * 100, [0] * 100, [None] * 100, [None] * 100, [None] * 100)
     statements: list[tuple[str, tuple[Any, ...]]] = [
         (settling._COMPLETE, keys),

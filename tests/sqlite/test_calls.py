@@ -205,7 +205,7 @@ async def test_a_forked_child_must_open_again(path: Path) -> None:
 
 
 def test_tokens_are_fences() -> None:
-    fence = Fence(str(uuid4()), 7, str(uuid4()))
+    fence = Fence(str(uuid4()), 7, str(uuid4()), 1_800_000_000_000)
     parts = split_token(fence.pack())
     assert parts is not None
     assert make_token(*parts) == fence.pack()

@@ -69,7 +69,7 @@ class SmallBroker(BaseBroker):
         max_bytes: int = 1_048_576,
         quarantined: bool = True,
     ) -> Claimed:
-        assert_type(Fence("id", 1, worker).pack(), bytes)
+        assert_type(Fence("id", 1, worker, 0).pack(), bytes)
         return Claimed([])
 
     async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled]:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import pytest
@@ -301,6 +302,34 @@ async def test_a_job_regained_while_it_is_being_stopped_is_given_back(
         go.set()
         await ended(job)
     assert (job.status, job.crashes, runs) == ("completed", 0, 2)
+
+
+async def test_an_id_given_again_while_the_old_job_runs_is_a_job_of_its_own(
+    app: Aarq, broker: FaultyBroker, log: Log
+) -> None:
+    seen: list[str] = []
+    running = anyio.Event()
+
+    @app.task
+    async def report(ctx: Ctx, what: str) -> None:
+        seen.append(what)
+        if what == "old":
+            running.set()
+            await anyio.sleep_forever()
+
+    task = report.options(job_id=str(uuid4()))
+    old = await task.enqueue("old")
+    async with working(app, lease=0.3):
+        await running.wait()
+        row = broker._store._rows[old.id]
+        await until(lambda: broker._store._now() > row.enqueued_ms)
+        broker.take_away(old.id)
+        assert broker._store.delete([old.id]) == [True]
+        new = await ended(await task.enqueue("new"))
+        await until(lambda: log.of("job.lease_lost"))
+    assert (new.status, new.crashes) == ("completed", 0)
+    assert seen == ["old", "new"]
+    assert log.of("job.adopted") == []
 
 
 async def test_a_retry_that_comes_back_before_its_answer_is_run(

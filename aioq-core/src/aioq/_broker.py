@@ -213,12 +213,13 @@ class BaseBroker(ABC):
 
         The token is compared in the same atomic step. ``accepted``: the job was moved.
         ``already``: this token has ended its delivery before. ``stale``: anything else, nothing
-        changed. Two things are accepted although the lease is gone: a *completion* while the job
-        waits after a rescue and no newer delivery has started, and a completion of a delivery the
-        store has forgotten (it knows only lower numbers). A ``retry``, ``snooze`` or ``release`` of
-        a job whose cancel was asked ends it ``cancelled``; a completion stays a completion.
-        Finished jobs leave a record: status, times, token, policy, note, the result if there is
-        one, and the body unless they completed. A token occurs at most once per call.
+        changed; so is the token of a job that is gone and whose id another job has now. Two things
+        are accepted although the lease is gone: a *completion* while the job waits after a rescue
+        and no newer delivery has started, and a completion of a delivery the store has forgotten
+        (it knows only lower numbers). A ``retry``, ``snooze`` or ``release`` of a job whose cancel
+        was asked ends it ``cancelled``; a completion stays a completion. Finished jobs leave a
+        record: status, times, token, policy, note, the result if there is one, and the body unless
+        they completed. A token occurs at most once per call.
 
         Raises:
             BatchRejected: an item cannot be stored; nothing was.

@@ -1,7 +1,9 @@
-"""A ready-made token: which job, which delivery, which worker process, in 36 bytes.
+"""A ready-made token: which job, which delivery, which worker process, in 44 bytes.
 
 The delivery number alone is no fence: after a failover a store can hand out the same number twice.
-The worker id is a random UUID (122 bits) made at each process start, and closes that hole.
+The worker id is a random UUID (122 bits) made at each process start, and closes that hole. Nor does
+the job's id alone say which job: one that the caller gave can be given again when its record is
+gone, and is counted from 1 anew. The instant of the enqueue tells the two apart.
 """
 
 import struct
@@ -11,7 +13,7 @@ from aioq._records import Token
 
 __all__ = ["Fence"]
 
-_layout = struct.Struct(">16sI16s")
+_layout = struct.Struct(">16sI16sq")
 
 
 class Fence(NamedTuple):
@@ -24,15 +26,18 @@ class Fence(NamedTuple):
     job_id: str
     number: int
     worker: str
+    enqueued_ms: int
+    """Of the job, as ``Delivery`` has it; a requeue leaves it as it was."""
 
     def pack(self) -> Token:
-        return _layout.pack(_to_bytes(self.job_id), self.number, _to_bytes(self.worker))
+        worker = _to_bytes(self.worker)
+        return _layout.pack(_to_bytes(self.job_id), self.number, worker, self.enqueued_ms)
 
     @classmethod
     def unpack(cls, token: Token) -> "Fence":
         """Raises ``struct.error`` when the bytes are no token of this layout."""
-        job_id, number, worker = _layout.unpack(token)
-        return cls(_to_text(job_id), number, _to_text(worker))
+        job_id, number, worker, enqueued_ms = _layout.unpack(token)
+        return cls(_to_text(job_id), number, _to_text(worker), enqueued_ms)
 
 
 def _to_bytes(uuid: str) -> bytes:

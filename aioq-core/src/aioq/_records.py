@@ -25,7 +25,7 @@ STATUSES: Final[tuple[Status, ...]] = (
 FINISHED: Final[frozenset[Status]] = frozenset({"completed", "failed", "cancelled", "dead"})
 
 Token: TypeAlias = bytes
-"""Proof of one delivery (job id, delivery number, worker id), made by the broker in ``claim``."""
+"""Proof of one delivery of one job to one worker, made by the broker in ``claim``."""
 
 MAX_BATCH: Final = 500
 """No call of the contract carries more items than this."""

@@ -214,7 +214,7 @@ def _deliver(row: Sequence[Any], owner: UUID, now: int) -> Delivery:
         str(job_id),
         queue,
         task,
-        make_token(job_id.bytes, number, owner.bytes),
+        make_token(job_id.bytes, number, owner.bytes, created_at),
         policy,
         body,
         note,

@@ -34,13 +34,13 @@ with c as materialized (
     select queue, {STATUS["cancelled"]}, count(*) from gone group by queue
 ), asked as (
     update aioq.job set cancel_asked = true where id = any($1) and state = 4
-    returning job.id, delivery, owner
+    returning job.id, delivery, owner, created_at
 )
-select id, 'cancelled', 0, null::uuid from gone
+select id, 'cancelled', 0, null::uuid, 0::bigint from gone
 union all
-select id, 'asked', delivery, owner from asked
+select id, 'asked', delivery, owner, created_at from asked
 union all
-select w.id, case when job.id is not null then 'live' else 'finished' end, 0, null
+select w.id, case when job.id is not null then 'live' else 'finished' end, 0, null, 0
 from w left join aioq.job on job.id = w.id and job.id = any($1)
 where job.id is not null or exists (select from aioq.job_done where job_done.id = w.id)
 """
@@ -108,7 +108,7 @@ async def cancel(
     for _ in range(ROUNDS):
         rows = await fetch_recording(connection, texts, _CANCEL, open_ids, ids=open_ids)
         live: set[UUID] = set()
-        for job_id, answer, number, owner in rows:
+        for job_id, answer, number, owner, created_at in rows:
             if answer == "live":
                 live.add(job_id)
             elif answer == "finished":
@@ -116,7 +116,7 @@ async def cancel(
             else:
                 answers[job_id] = answer
                 if answer == "asked":
-                    tokens.append(make_token(job_id.bytes, number, owner.bytes))
+                    tokens.append(make_token(job_id.bytes, number, owner.bytes, created_at))
         # What was handed out or given back while this waited for its lock is asked again.
         open_ids = sorted(live - answers.keys())
         if not open_ids:

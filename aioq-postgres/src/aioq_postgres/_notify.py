@@ -43,8 +43,8 @@ def payload_of_work(queues: Iterable[str]) -> str:
 
 def _payloads_of_cancels(tokens: Sequence[Token]) -> list[str]:
     return [
-        json.dumps({"cancel": [token.hex() for token in tokens[start : start + 90]]})
-        for start in range(0, len(tokens), 90)
+        json.dumps({"cancel": [token.hex() for token in tokens[start : start + 80]]})
+        for start in range(0, len(tokens), 80)
     ]
 
 

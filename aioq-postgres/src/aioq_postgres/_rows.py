@@ -12,6 +12,7 @@ __all__ = [
     "COMPLETED",
     "DONE",
     "JOB",
+    "SAME",
     "STATUS",
     "find_id",
     "info",
@@ -48,20 +49,23 @@ JOB: Final = (
 DONE: Final = f"id, queue, task, status, {_SHARED}, finished_at, owner, result, content_type, false"
 """The same of a record."""
 
+SAME: Final = "job.id = i.id and job.created_at = i.enqueued"
+"""A live job is the one of a token, not another that got its id later."""
+
 # The layout of `aioq.plugins.Fence`, read without the detour over text. A test compares the two.
-_token = struct.Struct(">16sI16s")
+_token = struct.Struct(">16sI16sq")
 make_token = _token.pack
-"""Job id, delivery number and worker id, as a token."""
+"""Job id, delivery number, worker id and the instant of the enqueue, as a token."""
 
 
-def split_token(token: Token) -> tuple[UUID, int, UUID] | None:
-    """Job id, delivery number and worker id; None when the bytes are no token of ours."""
+def split_token(token: Token) -> tuple[UUID, int, UUID, int] | None:
+    """What a token was made of; None when the bytes are no token of ours."""
     if len(token) != _token.size:
         return None
-    job_id, number, worker = _token.unpack(token)
+    job_id, number, worker, created_at = _token.unpack(token)
     if number >= 2**31:
         return None
-    return UUID(bytes=job_id), number, UUID(bytes=worker)
+    return UUID(bytes=job_id), number, UUID(bytes=worker), created_at
 
 
 def find_id(text: str) -> UUID | None:

@@ -8,7 +8,7 @@ from aioq.errors import BrokerUnavailable
 from aioq.plugins import PRIORITY_HEAD_START_MS, Settled, SettleKind, Settlement
 from aioq_postgres._connect import Connection
 from aioq_postgres._records import RECORD, fetch_recording
-from aioq_postgres._rows import COMPLETED, STATUS, split_token
+from aioq_postgres._rows import COMPLETED, SAME, STATUS, split_token
 from aioq_postgres._sql import SOON_MS, Texts
 
 __all__ = ["Ended", "settle"]
@@ -33,10 +33,10 @@ _COMPLETE: Final = f"""
 with c as materialized (
     select now_ms() as now
 ), i as materialized (
-    select * from unnest($1::uuid[], $2::integer[], $3::uuid[])
-        with ordinality as i (id, delivery, owner, place)
+    select * from unnest($1::uuid[], $2::integer[], $3::uuid[], $4::bigint[])
+        with ordinality as i (id, delivery, owner, enqueued, place)
 ), gone as (
-    delete from aioq.job using i where job.id = i.id and job.id = any($1) and {_COMPLETABLE}
+    delete from aioq.job using i where {SAME} and job.id = any($1) and {_COMPLETABLE}
     returning job.id, queue, task, run_at, priority, retries, crashes, created_at, started_at,
         policy, note, i.delivery, i.owner, place
 ), kept as (
@@ -60,14 +60,14 @@ with c as materialized (
     select now_ms() as now
 ), i as materialized (
     select * from unnest(
-        $1::uuid[], $2::integer[], $3::uuid[], $4::smallint[], $5::bigint[], $6::bytea[],
-        $7::text[], $8::bytea[]
+        $1::uuid[], $2::integer[], $3::uuid[], $4::bigint[], $5::smallint[], $6::bigint[],
+        $7::bytea[], $8::text[], $9::bytea[]
     ) with ordinality as i (
-        id, delivery, owner, kind, delay, result, content_type, new_note, place
+        id, delivery, owner, enqueued, kind, delay, result, content_type, new_note, place
     )
 ), gone as (
     delete from aioq.job using i
-    where job.id = i.id and job.id = any($1) and (
+    where {SAME} and job.id = any($1) and (
         i.kind = {COMPLETED} and {_COMPLETABLE}
         or job.state = 4 and {_OWNED}
             and (i.kind > {COMPLETED} or i.kind < {COMPLETED} and job.cancel_asked)
@@ -101,7 +101,7 @@ with c as materialized (
         retries = retries + case when i.kind = 0 then 1 else 0 end,
         ended = 1, lease_until = null, note = coalesce(i.new_note, note)
     from i, c
-    where job.id = i.id and job.id = any($1) and i.kind < {COMPLETED} and job.state = 4 and {_OWNED}
+    where {SAME} and job.id = any($1) and i.kind < {COMPLETED} and job.state = 4 and {_OWNED}
         and not job.cancel_asked
     returning place, queue, run_at
 )
@@ -115,12 +115,13 @@ _LOOK_BACK: Final = f"""
 select place,
     case when job.id is not null then job.ended = 1 and {_OWNED} else exists (
         select from aioq.job_done k
-        where k.id = i.id and k.delivery = i.delivery and k.owner = i.owner and k.ended = 1
+        where k.id = i.id and k.created_at = i.enqueued and k.delivery = i.delivery
+            and k.owner = i.owner and k.ended = 1
     ) end,
     job.id is not null and (i.completes and {_COMPLETABLE} or job.state = 4 and {_OWNED})
-from unnest($1::uuid[], $2::integer[], $3::uuid[], $4::boolean[])
-    with ordinality as i (id, delivery, owner, completes, place)
-left join aioq.job on job.id = i.id and job.id = any($1)
+from unnest($1::uuid[], $2::integer[], $3::uuid[], $4::bigint[], $5::boolean[])
+    with ordinality as i (id, delivery, owner, enqueued, completes, place)
+left join aioq.job on {SAME} and job.id = any($1)
 """
 
 ROUNDS: Final = 5
@@ -131,6 +132,7 @@ class _Item(NamedTuple):
     id: UUID
     delivery: int
     owner: UUID
+    enqueued_ms: int
     settlement: Settlement
 
 
@@ -228,6 +230,7 @@ def _keys(items: Sequence[_Item]) -> list[list[Any]]:
         [item.id for item in items],
         [item.delivery for item in items],
         [item.owner for item in items],
+        [item.enqueued_ms for item in items],
     ]
 
 

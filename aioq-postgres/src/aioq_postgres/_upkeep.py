@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from aioq.plugins import PRIORITY_HEAD_START_MS, Renewed, Token, Upkeep
 from aioq_postgres._connect import Connection
 from aioq_postgres._records import RECORD, fetch_recording
-from aioq_postgres._rows import STATUS, split_token
+from aioq_postgres._rows import SAME, STATUS, split_token
 from aioq_postgres._sql import LOWEST, Texts
 
 __all__ = ["fold", "renew", "upkeep"]
@@ -37,15 +37,15 @@ with c as materialized (
 # token that the snapshot does not hold is.
 _RENEW: Final = (
     _STAMP
-    + """
+    + f"""
 , i as materialized (
-    select * from unnest($2::uuid[], $3::integer[], $4::uuid[])
-        with ordinality as i (id, delivery, owner, place)
+    select * from unnest($2::uuid[], $3::integer[], $4::uuid[], $5::bigint[])
+        with ordinality as i (id, delivery, owner, enqueued, place)
 ), held as materialized (
-    select place, job.id, cancel_asked from i join aioq.job on job.id = i.id
+    select place, job.id, cancel_asked from i join aioq.job on {SAME}
     where job.id = any($2) and state = 4 and job.delivery = i.delivery and job.owner = i.owner
 ), mine as materialized (
-    select job.id from aioq.job join i on job.id = i.id
+    select job.id from aioq.job join i on {SAME}
     where job.id = any($2) and state = 4 and job.delivery = i.delivery and job.owner = i.owner
     for update of job skip locked
 ), extended as (
@@ -166,6 +166,7 @@ async def renew(
         [split[0] for _, split in parts],
         [split[1] for _, split in parts],
         [split[2] for _, split in parts],
+        [split[3] for _, split in parts],
     )
     held: dict[Token, bool] = {parts[row[0] - 1][0]: row[1] for row in rows}
     return Renewed(

@@ -148,7 +148,7 @@ def _deliver(row: Sequence[Any], owner: bytes, now: int) -> Delivery:
         to_text(job_id),
         queue,
         task,
-        make_token(job_id, number, owner),
+        make_token(job_id, number, owner, row[12]),
         policy,
         body,
         note,

@@ -34,17 +34,17 @@ def _cancel(tx: Tx, job_id: bytes | None) -> CancelAnswer:
     if job_id is None:
         return "absent"
     row = tx.con.execute(
-        "select seq, state, delivery, owner from job where id = ?", (job_id,)
+        "select seq, state, delivery, owner, created_at from job where id = ?", (job_id,)
     ).fetchone()
     if row is None:
         done = tx.con.execute("select 1 from job_done where id = ?", (job_id,)).fetchone()
         return "finished" if done else "absent"
-    seq, state, number, owner = row
+    seq, state, number, owner, created_at = row
     if state != RUNNING:
         records.finish(tx, seq, "cancelled")
         return "cancelled"
     tx.con.execute("update job set cancel_asked = 1 where seq = ?", (seq,))
-    tx.cancels.append((owner, make_token(job_id, number, owner)))
+    tx.cancels.append((owner, make_token(job_id, number, owner, created_at)))
     return "asked"
 
 

@@ -58,13 +58,13 @@ DONE: Final = (
 
 # The layout of `aioq.plugins.Fence`, read without the detour over text: that costs as much as the
 # rows themselves. A test compares the two.
-_token = struct.Struct(">16sI16s")
+_token = struct.Struct(">16sI16sq")
 make_token = _token.pack
-"""Job id, delivery number and worker id, as a token."""
+"""Job id, delivery number, worker id and the instant of the enqueue, as a token."""
 
 
-def split_token(token: Token) -> tuple[bytes, int, bytes] | None:
-    """Job id, delivery number and worker id; None when the bytes are no token."""
+def split_token(token: Token) -> tuple[bytes, int, bytes, int] | None:
+    """What a token was made of; None when the bytes are no token."""
     return _token.unpack(token) if len(token) == _token.size else None
 
 

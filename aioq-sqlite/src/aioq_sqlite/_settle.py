@@ -24,23 +24,23 @@ from aioq_sqlite._tx import Tx, marks, portions
 
 __all__ = ["settle"]
 
-Owned: TypeAlias = tuple[int, Settlement, tuple[bytes, int, bytes]]
+Owned: TypeAlias = tuple[int, Settlement, tuple[bytes, int, bytes, int]]
 """Place in the call, the item, and the parts of its token."""
 
 _COMPLETE = f"""
     insert into job_done ({records.COLUMNS})
-    with item (id, delivery, owner, result, content_type, note) as (values {{}})
+    with item (id, delivery, owner, enqueued, result, content_type, note) as (values {{}})
     select job.id, queue, task, {STATUS["completed"]}, run_at, priority, job.delivery, retries,
         crashes, job.owner, 1, created_at, started_at, {{}}, policy, null,
         coalesce(item.note, job.note), item.result, item.content_type
-    from item cross join job on job.id = item.id
+    from item cross join job on job.id = item.id and job.created_at = item.enqueued
     where job.state = {RUNNING} and job.delivery = item.delivery and job.owner = item.owner
 """
-_WIDTH = 6
+_WIDTH = 7
 
 _LOOK = """
     select seq, state, delivery, owner, ended, cancel_asked, crashes, queue, priority, run_at
-    from job where id = ?
+    from job where id = ? and created_at = ?
 """
 _GIVE_BACK = """
     update job set
@@ -93,10 +93,12 @@ def _complete(tx: Tx, items: Sequence[Owned]) -> bool:
     return done == len(items)
 
 
-def _settle(tx: Tx, item: Settlement, job_id: bytes, number: int, owner: bytes) -> Settled:
-    row = tx.con.execute(_LOOK, (job_id,)).fetchone()
+def _settle(
+    tx: Tx, item: Settlement, job_id: bytes, number: int, owner: bytes, enqueued: int
+) -> Settled:
+    row = tx.con.execute(_LOOK, (job_id, enqueued)).fetchone()
     if row is None:
-        return _look_back(tx, job_id, number, owner)
+        return _look_back(tx, job_id, number, owner, enqueued)
     seq, state, known, known_owner, ended = row[:5]
     if (known, known_owner) == (number, owner):
         if ended != OPEN:
@@ -111,11 +113,12 @@ def _settle(tx: Tx, item: Settlement, job_id: bytes, number: int, owner: bytes) 
     return "accepted"
 
 
-def _look_back(tx: Tx, job_id: bytes, number: int, owner: bytes) -> Settled:
+def _look_back(tx: Tx, job_id: bytes, number: int, owner: bytes, enqueued: int) -> Settled:
     """The answer for a job that is not live: only its record can know the token."""
     ended = tx.con.execute(
-        "select 1 from job_done where id = ? and delivery = ? and owner = ? and ended = ?",
-        (job_id, number, owner, ENDED),
+        "select 1 from job_done "
+        "where id = ? and delivery = ? and owner = ? and created_at = ? and ended = ?",
+        (job_id, number, owner, enqueued, ENDED),
     ).fetchone()
     return "already" if ended else "stale"
 

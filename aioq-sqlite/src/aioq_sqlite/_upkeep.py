@@ -21,9 +21,9 @@ BACK_OFF_MS = 10_000
 LONGER_BACK_OFF_MS = 60_000
 
 _OWNED = f"""
-    with item (id, delivery, owner) as (values {{}})
-    select job.id, job.delivery, job.owner, job.seq, job.cancel_asked
-    from item cross join job on job.id = item.id
+    with item (id, delivery, owner, enqueued) as (values {{}})
+    select job.id, job.delivery, job.owner, job.created_at, job.seq, job.cancel_asked
+    from item cross join job on job.id = item.id and job.created_at = item.enqueued
     where job.state = {RUNNING} and job.delivery = item.delivery and job.owner = item.owner
 """
 _EXTEND = "update job set lease_until = ? where seq in (select value from json_each(?))"
@@ -58,11 +58,11 @@ def renew(tx: Tx, tokens: Sequence[Token], lease_ms: int) -> Renewed:
     """As ``BaseBroker.renew``."""
     _stamp(tx, lease_ms)
     parts = {token: split for token in tokens if (split := split_token(token)) is not None}
-    owned: dict[tuple[bytes, int, bytes], tuple[int, int]] = {}
+    owned: dict[tuple[bytes, int, bytes, int], tuple[int, int]] = {}
     for portion in portions(list(parts.values())):
         values = [value for split in portion for value in split]
-        for row in tx.con.execute(_OWNED.format(marks(len(portion), 3)), values):
-            owned[row[:3]] = row[3:]
+        for row in tx.con.execute(_OWNED.format(marks(len(portion), 4)), values):
+            owned[row[:4]] = row[4:]
     numbers = json.dumps([seq for seq, _ in owned.values()])
     tx.con.execute(_EXTEND, (tx.now + lease_ms, numbers))
     lost: list[Token] = []

@@ -69,7 +69,7 @@ class Row:
     @property
     def token(self) -> bytes:
         assert self.owner is not None
-        return Fence(self.job.id, self.number, self.owner).pack()
+        return Fence(self.job.id, self.number, self.owner, self.enqueued_ms).pack()
 
     def owned_by(self, fence: Fence) -> bool:
         return self.number == fence.number and self.owner == fence.worker

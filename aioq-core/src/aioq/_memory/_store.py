@@ -189,9 +189,20 @@ class Store:
             return Renewed(lost, cancelled)
 
     def _holder(self, token: Token) -> Row | None:
-        fence = _fence(token)
-        row = self._running.get(fence.job_id) if fence else None
-        return row if row is not None and fence is not None and row.owned_by(fence) else None
+        found = self._of(token)
+        if found is None:
+            return None
+        row, fence = found
+        return row if row.place == "running" and row.owned_by(fence) else None
+
+    def _of(self, token: Token) -> tuple[Row, Fence] | None:
+        """Which job a token is for. One enqueued later under the same id is another job."""
+        try:
+            fence = Fence.unpack(token)
+        except struct.error:
+            return None
+        row = self._rows.get(fence.job_id)
+        return (row, fence) if row and row.enqueued_ms == fence.enqueued_ms else None
 
     def _touch(self, now: int, lease_ms: int) -> None:
         """After a gap nobody may be rescued before the living had a lease's time to renew."""
@@ -207,10 +218,10 @@ class Store:
             return [self._settle(item, now) for item in settlements]
 
     def _settle(self, item: Settlement, now: int) -> Settled:
-        fence = _fence(item.token)
-        row = self._rows.get(fence.job_id) if fence else None
-        if fence is None or row is None:
+        found = self._of(item.token)
+        if found is None:
             return "stale"
+        row, fence = found
         if row.owned_by(fence):
             if row.disowned:
                 return "stale"
@@ -475,10 +486,3 @@ def _place(cursor: str) -> str:
         return str(UUID(cursor))
     except ValueError:
         raise InvalidOption(f"{cursor!r} is no cursor that a listing gave") from None
-
-
-def _fence(token: Token) -> Fence | None:
-    try:
-        return Fence.unpack(token)
-    except struct.error:
-        return None

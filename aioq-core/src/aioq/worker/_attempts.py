@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from contextvars import Context
 from enum import Enum
+from typing import TypeAlias
 
 import anyio
 
@@ -27,6 +28,14 @@ _REASONS: dict[Cause, StopReason] = {
     Cause.LOST: "lost",
     Cause.SHUTDOWN: "shutdown",
 }
+
+
+_Key: TypeAlias = tuple[str, int]
+
+
+def _key(delivery: Delivery) -> _Key:
+    """What tells a job from another that was enqueued under its id when it was gone."""
+    return delivery.id, delivery.enqueued_ms
 
 
 class Attempt:
@@ -92,7 +101,7 @@ class Attempts:
         self.slots = concurrency
         self.kept = 0
         """Slots of jobs that were given up while their functions still run in threads."""
-        self._by_id: dict[str, Attempt] = {}
+        self._by_job: dict[_Key, Attempt] = {}
         self._running = 0
         self._quarantined = 0
         self._change: anyio.Event | None = None
@@ -111,17 +120,18 @@ class Attempts:
         return self._quarantined > 0
 
     def __len__(self) -> int:
-        return len(self._by_id)
+        return len(self._by_job)
 
     def snapshot(self) -> list[Attempt]:
         """All attempts; safe to call from the lease thread."""
-        return list(self._by_id.values())
+        return list(self._by_job.values())
 
-    def get(self, job_id: str) -> Attempt | None:
-        return self._by_id.get(job_id)
+    def of(self, delivery: Delivery) -> Attempt | None:
+        """The attempt that is at the very job of this delivery, held since an earlier one."""
+        return self._by_job.get(_key(delivery))
 
     def add(self, attempt: Attempt) -> None:
-        self._by_id[attempt.delivery.id] = attempt
+        self._by_job[_key(attempt.delivery)] = attempt
         self._running += 1
         self._quarantined += attempt.delivery.quarantined
 
@@ -145,8 +155,9 @@ class Attempts:
 
     def forget(self, attempt: Attempt) -> None:
         """The store has answered, or will never be asked."""
-        if self._by_id.get(attempt.delivery.id) is attempt:
-            del self._by_id[attempt.delivery.id]
+        key = _key(attempt.delivery)
+        if self._by_job.get(key) is attempt:
+            del self._by_job[key]
         self._changed()
 
     def adopt(self, attempt: Attempt, delivery: Delivery, trusted_until: float) -> None:
@@ -161,7 +172,7 @@ class Attempts:
 
     def with_tokens(self, tokens: Iterable[Token]) -> list[Attempt]:
         wanted = set(tokens)
-        return [attempt for attempt in self._by_id.values() if attempt.token in wanted]
+        return [attempt for attempt in self._by_job.values() if attempt.token in wanted]
 
     def next_change(self) -> anyio.Event:
         """Set when the next attempt ends or is forgotten, from now on."""

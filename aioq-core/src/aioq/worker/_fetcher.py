@@ -98,7 +98,7 @@ class Fetcher:
             quarantined=quarantined,
         )
         for delivery in claimed.jobs:
-            held = self._attempts.get(delivery.id)
+            held = self._attempts.of(delivery)
             if held is None:
                 attempt = Attempt(delivery, trusted_until, self._contexts.fresh(delivery))
                 self._attempts.add(attempt)

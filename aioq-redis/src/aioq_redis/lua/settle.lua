@@ -22,20 +22,21 @@ local answers, touched = {}, {}
 -- What a token is worth that holds no lease: 'a' only for a completion that nobody has overtaken.
 local function judge(id, lease, value, side, kind)
     if touched[id] then return touched[id] == lease and 'k' or 's' end
-    local fence = string.sub(lease, 1, 36)
     if not value then
         local record = redis.call('HGET', k, id)
-        if record and #record >= 13 + SIDE and string.sub(record, 35, 70) == fence then
+        if record and string.sub(record, 35, 13 + SIDE) == lease then
             return string.byte(record, 14) == 1 and 'k' or 's'
         end
         return 's'
     end
     if redis.call('HEXISTS', o, id) == 1 then return 's' end
     local ended, _, _, _, _, last = read_side(side)
-    if ended and string.sub(last, 1, 36) == fence then
+    if last == lease then
         if ended == 1 then return 'k' end
         return ended == 0 and kind == 0 and 'a' or 's'
     end
+    -- An id that was deleted and given again begins anew, as another job.
+    if string.sub(value, 1, 8) ~= string.sub(lease, 53, 60) then return 's' end
     local number = struct.unpack('>I4', lease, 17)
     local newest = ended and struct.unpack('>I4', last, 17) or 0
     return kind == 0 and newest < number and 'a' or 's'

@@ -59,7 +59,7 @@ class Row(msgspec.Struct, array_like=True):
         self.put(status="running", quarantined=False, worker_id=worker, started_ms=now)
         self.put(delivery=self.info.delivery + 1)
         i = self.info
-        self.token = spi.Fence(i.id, i.delivery, worker).pack()
+        self.token = spi.Fence(i.id, i.delivery, worker, i.enqueued_ms).pack()
         return spi.Delivery(
             i.id, i.queue, i.task, self.token, i.policy, i.body or b"", i.note, i.delivery,
             i.retries, i.crashes, i.priority, self.suspect, i.enqueued_ms, i.run_at_ms, now,
@@ -128,8 +128,10 @@ class Jobs(msgspec.Struct):
         last, waits = item.token == row.token, row.info.status in ("pending", *LATER)
         if last and row.ended:
             return "already"
-        # It was rescued, or its claim is lost: work that is done counts while nobody else has it.
-        late = item.kind == "completed" and waits and (last or fence.number > row.info.delivery)
+        # It was rescued, or its claim is lost: work that is done counts while nobody else has it,
+        # unless it was another job, which had the id before.
+        lost = fence.number > row.info.delivery and fence.enqueued_ms == row.info.enqueued_ms
+        late = item.kind == "completed" and waits and (last or lost)
         if not late and not (last and row.info.status == "running"):
             return "stale"
         row.token, row.ended = item.token, True

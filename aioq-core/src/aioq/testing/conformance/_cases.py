@@ -82,6 +82,7 @@ CASES: Final[dict[int, str]] = {
     91: "the lease client renews while the event loop is blocked",
     92: "a poison job dies alone",
     98: "namespaces that share a store never meet",
+    99: "a token of an earlier job with the same id is stale",
 }
 
 ELSEWHERE: Final[dict[int, str]] = {

@@ -174,9 +174,48 @@ class SettleCases(BaseSuite):
         assert [*statuses[:4], statuses[7]] == [*FINAL, "completed"]
         assert all(status in ("pending", "retrying", "scheduled") for status in statuses[4:7])
 
+    @covers(99)
+    @pytest.mark.parametrize("kind", KINDS)
+    async def test_an_id_given_again_is_another_job(self, kit: Kit, kind: SettleKind) -> None:
+        worker = new_worker()
+        job = await kit.one(check_exists=True)
+        first = await kit.take(job, worker=worker)
+        await kit.crash()
+        second = await kit.take(job, worker=worker)
+        await kit.crash()
+        third = await kit.take(job)
+        assert await kit.settle(third) == "accepted"
+        await kit.advance(self.keep_ms + 60_000)
+        while (await kit.upkeep()).more:
+            pass
+        assert await kit.look(job) is None, "case 82: the record is older than it may be"
+        assert [added.status for added in await kit.add([job])] == ["new"]
+
+        async def nothing_changes() -> None:
+            before = await kit.info(job)
+            for old in (first, second, third):
+                answer = await kit.settle(old, kind, note=b"late", result=None)
+                assert answer == "stale", (
+                    "case 99: a delivery of a job that is gone was settled as one of the job that "
+                    "got its id"
+                )
+            tokens = [first.token, second.token, third.token]
+            assert list((await kit.broker.renew(tokens, self.lease_ms)).lost) == tokens
+            assert await kit.info(job) == before
+
+        await nothing_changes()
+        own = await kit.take(job, worker=worker)
+        assert own.number == first.number, "the id begins anew"
+        await nothing_changes()
+        assert await kit.settle(own, "retry") == "accepted"
+        await nothing_changes()
+        last = await kit.take(job)
+        assert await kit.settle(last, result=b"done") == "accepted"
+        await nothing_changes()
+
     @covers("settle")
     async def test_unknown_jobs_are_stale(self, kit: Kit) -> None:
-        token = Fence(kit.make()[0].id, 1, new_worker()).pack()
+        token = Fence(kit.make()[0].id, 1, new_worker(), 0).pack()
         assert await kit.settle(token) == "stale"
         assert await kit.settle(b"") == "stale"
 
@@ -322,7 +361,8 @@ class SettleCases(BaseSuite):
 def _of_another_worker(token: bytes) -> bytes:
     """The token another worker would have for the same delivery.
 
-    For brokers whose tokens begin with a ``Fence``; on others it is simply an unknown token.
+    For brokers whose tokens begin with the first three parts of a ``Fence``; on others it is simply
+    an unknown token.
     """
     fence, rest = _parts(token)
     return fence._replace(worker=new_worker()).pack() + rest
@@ -334,5 +374,5 @@ def _of_a_later_number(token: bytes) -> bytes:
 
 
 def _parts(token: bytes) -> tuple[Fence, bytes]:
-    size = len(Fence(new_worker(), 1, new_worker()).pack())
+    size = len(Fence(new_worker(), 1, new_worker(), 0).pack())
     return Fence.unpack(token[:size]), token[size:]
