@@ -52,6 +52,7 @@ def fleet(worker_url: str, journal: Journal, tmp_path: Path) -> Iterator[Fleet]:
     env = {
         **os.environ,
         "AIOQ_BROKER_URL": worker_url,
+        "AIOQ_DISABLE_PLUGINS": "otel",  # a quarter of a worker's start, and has tests of its own
         "AIOQ_TEST_JOURNAL": str(journal.path),
         "PYTHONPATH": str(HERE),
     }

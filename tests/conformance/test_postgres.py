@@ -84,7 +84,10 @@ class OnOneSchema:
 
 
 class TestPostgres(OnOneSchema, BrokerSuite):
-    pass
+    @pytest.fixture(autouse=True)
+    def _fewer_rounds_on_the_second_server(self, request: pytest.FixtureRequest) -> None:
+        if request.node.callspec.params.get("dsn") == "system":
+            self.rounds = 20
 
 
 class TestPostgresWithMoreCrashes(OnOneSchema, QuarantineCases):

@@ -35,6 +35,7 @@ def closed(broker, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 async def test_jobs_that_come_from_other_threads_wake_the_worker(app: Aarq, task, monkeypatch):
     monkeypatch.setattr("aioq.worker._fetcher.LONGEST_POLL", 600.0)
     async with working(app):
+        await until(lambda: app.broker._listeners)
         job = await task.enqueue(0)
         assert await job.wait(timeout=PATIENCE) == 0  # it is idle now
         job = await anyio.to_thread.run_sync(task.enqueue_sync, 1)
