@@ -220,7 +220,7 @@ def test_a_namespace_of_its_own(run, url, send, project, monkeypatch):
         (
             ["jobs", "list", "--cursor", "nonsense"],
             1,
-            "'nonsense' is no cursor that a listing gave",
+            "'nonsense' is no cursor that a listing gave: pass that of the page before, or none",
         ),
         (
             ["queues", "pause", "mial"],

@@ -230,6 +230,10 @@ def test_every_error_is_reached() -> None:
             lambda: WorkerOptions(**cast("Any", {"on_lease_lost": "ignore"})),
             "on_lease_lost must be 'cancel' or 'continue', got 'ignore'",
         ),
+        (
+            lambda: WorkerOptions(**cast("Any", {"queues": "mail"})),
+            "queues must be a tuple of names, got 'mail'",
+        ),
         (lambda: FakeClock().advance(-1), "a clock only moves forward, got -1 ms"),
     ],
 )

@@ -132,7 +132,7 @@ async def test_a_foreign_writer_makes_calls_fail_not_hang(
     con = sqlite3.connect(path, isolation_level=None)
     hand.broker._engine.writer._store.writing.execute("pragma busy_timeout = 50")
     con.execute("begin immediate")
-    with pytest.raises(BrokerUnavailable, match="locked by a program"):
+    with pytest.raises(BrokerUnavailable, match="another program has locked"):
         await hand.add()
     con.execute("rollback")
     con.close()

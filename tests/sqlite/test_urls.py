@@ -45,11 +45,11 @@ def test_the_path_is_fixed_when_the_broker_is_made(
         ("sqlite://:memory:", "MemoryBroker"),
         (":memory:", "MemoryBroker"),
         ("", "MemoryBroker"),
-        ("sqlite://host/jobs.db", "host"),
-        ("sqlite:///jobs.db?mode=ro", "keywords"),
-        ("redis://localhost", "no SQLite URL"),
+        ("sqlite://host/jobs.db", "names the host 'host', but SQLite has none; write sqlite:///"),
+        ("sqlite:///jobs.db?mode=ro", "carries options; pass them to SQLiteBroker"),
+        ("redis://localhost", "is no SQLite URL; write sqlite:///"),
         ("file:jobs.db", "no SQLite URL"),
-        ("a\0b", "NUL"),
+        ("a\0b", "is no path: it contains a NUL character"),
     ],
 )
 def test_other_urls_are_refused(url: str, words: str) -> None:
@@ -110,7 +110,7 @@ async def test_only_a_file_with_tables_in_it_exists(tmp_path: Path) -> None:
 async def test_places_that_cannot_hold_a_database(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="does not exist"):
         await SQLiteBroker(tmp_path / "missing" / "jobs.db").open()
-    with pytest.raises(ConfigurationError, match="is a directory"):
+    with pytest.raises(ConfigurationError, match="is a directory; name a file in it"):
         await SQLiteBroker(tmp_path).open()
 
 

@@ -276,10 +276,3 @@ def test_limits_are_what_the_design_says() -> None:
     health.expect("event_loop", 1.0)
     health.ok("nobody asked")
     assert set(health.report().details["loops"]) == {"event_loop"}
-
-
-def test_queues_are_names_not_letters(log: Log) -> None:
-    from aioq.errors import InvalidOption
-
-    with pytest.raises(InvalidOption, match="tuple"):
-        WorkerOptions(queues="default")  # type: ignore[arg-type]

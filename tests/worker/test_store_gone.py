@@ -1,5 +1,6 @@
 """A store that is gone, slow or broken: the worker waits, says so once, and goes on."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
@@ -8,6 +9,7 @@ from worker.harness import FaultyBroker, Log, ended, until, working
 
 from aioq import Aarq, Context
 from aioq.errors import BatchRejected, BrokerUnavailable
+from aioq.plugins import Settled, Settlement
 from aioq.testing import FakeClock
 from aioq.worker import _settler
 
@@ -206,3 +208,29 @@ async def test_jobs_run_on_while_upkeep_hangs(app: Aarq, broker: FaultyBroker) -
     broker.gates["beat"] = anyio.Event()
     async with working(app):
         assert (await ended(await good.enqueue())).status == "completed"
+
+
+async def test_a_broker_that_answers_too_little_is_told(
+    app: Aarq, broker: FaultyBroker, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = broker.settle
+    lost = [1]
+
+    async def settle(settlements: Sequence[Settlement]) -> Sequence[Settled]:
+        answers = await whole(settlements)
+        return answers[lost.pop() :] if lost else answers
+
+    monkeypatch.setattr(broker, "settle", settle)
+
+    @app.task
+    async def good(ctx: Ctx) -> None: ...
+
+    job = await good.enqueue()
+    async with working(app):
+        await ended(job)
+        # the record is there before the answer: the next job settles after it
+        await ended(await good.enqueue())
+    (line,) = log.of("worker.error")
+    assert line["reason"] == (
+        "BrokerError: the broker answered 0 of 1 settlements: settle() has to answer each, in order"
+    )

@@ -251,13 +251,20 @@ def by_surrogate() -> None:
     raise ValueError("half a character: \ud800")
 
 
-ODD = [by_exit, by_group, by_foreign, by_unspeakable, by_huge_text, by_surrogate]
+ODD = [
+    (by_exit, "the task called sys.exit(3)"),
+    (by_group, "the task raised BaseExceptionGroup: several"),
+    (by_foreign, "the task raised Foreign: not an Exception"),
+    (by_unspeakable, "Unspeakable"),
+    (by_huge_text, "ValueError: xxx"),
+    (by_surrogate, "ValueError: half a character"),
+]
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["async", "plain"])
-@pytest.mark.parametrize("fail", ODD)
+@pytest.mark.parametrize(("fail", "error"), ODD)
 async def test_odd_errors_are_failures_like_any_other(
-    app: Aarq, broker: FaultyBroker, fail: Callable[[], None], plain: bool
+    app: Aarq, broker: FaultyBroker, fail: Callable[[], None], error: str, plain: bool
 ) -> None:
     if plain:
 
@@ -283,6 +290,7 @@ async def test_odd_errors_are_failures_like_any_other(
     assert info is not None
     assert len(info.note or b"") < 20_000
     assert job.error
+    assert error in job.error
     job.error.encode()
 
 

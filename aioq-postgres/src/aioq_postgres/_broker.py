@@ -123,8 +123,8 @@ class PostgresBroker(BaseBroker):
         super().__init__(max_payload=max_payload, max_crashes=max_crashes)
         if not 0 <= min_connections <= max_connections or max_connections < 1:
             raise InvalidOption(
-                f"connections must be 0 <= min <= max and max >= 1, got {min_connections} and "
-                f"{max_connections}"
+                f"max_connections must be at least 1 and min_connections between 0 and that, got "
+                f"{max_connections} and {min_connections}"
             )
         if statement_cache_size < 0:
             raise InvalidOption(

@@ -139,7 +139,9 @@ async def find(
 def _place_of(cursor: str) -> UUID:
     place = find_id(cursor)
     if place is None:
-        raise InvalidOption(f"{cursor!r} is no cursor that a listing gave")
+        raise InvalidOption(
+            f"{cursor!r} is no cursor that a listing gave: pass that of the page before, or none"
+        )
     return place
 
 

@@ -122,7 +122,9 @@ async def cancel(
         if not open_ids:
             absent: CancelAnswer = "absent"
             return [absent if raw is None else answers.get(raw, absent) for raw in wanted], tokens
-    raise BrokerUnavailable("a job changed again and again while it was cancelled; try again")
+    raise BrokerUnavailable(
+        f"job {open_ids[0]} changed again and again while it was cancelled: try again"
+    )
 
 
 async def requeue(

@@ -41,8 +41,11 @@ async def check(connection: Connection, texts: Texts, where: str, namespace: str
     Raises:
         ConfigurationError: the message says what to do.
     """
-    if int(await connection.fetchval(f"show {_FIRST}")) < OLDEST:
-        raise ConfigurationError(f"{where}: aioq needs PostgreSQL 13 or newer")
+    version = int(await connection.fetchval(f"show {_FIRST}"))
+    if version < OLDEST:
+        raise ConfigurationError(
+            f"{where} runs PostgreSQL {version // 10_000}: aioq needs 13 or newer"
+        )
     if await connection.fetchval("select pg_is_in_recovery()"):
         raise ConfigurationError(
             f"{where} is a read-only standby: name the primary, or add "

@@ -94,7 +94,8 @@ class Pool:
                 await self._free.acquire()
         except TimeoutError:
             raise BrokerUnavailable(
-                f"{self._server.where}: all connections were busy for {within:g} s"
+                f"{self._server.where}: all connections were busy for {within:g} s; where that "
+                f"happens often, raise max_connections"
             ) from None
         try:
             connection = self._take() or await self._connect()

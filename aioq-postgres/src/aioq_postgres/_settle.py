@@ -199,7 +199,9 @@ async def _settle(connection: Connection, texts: Texts, items: list[_Item], ende
         if not again:
             return
         items = sorted(again, key=lambda item: item.id)
-    raise BrokerUnavailable("some jobs changed again and again while they were settled; try again")
+    raise BrokerUnavailable(
+        f"job {items[0].id} changed again and again while it was settled: try again"
+    )
 
 
 async def _apply(

@@ -50,7 +50,7 @@ class Server:
         parts = urlsplit(url)
         if parts.scheme not in _SCHEMES:
             raise InvalidOption(
-                f"a Redis URL begins with {', '.join(_SCHEMES)}, got {_safe(url)!r}"
+                f"a Redis URL begins with redis://, rediss:// or unix://, got {_safe(url)!r}"
             )
         user, at, hosts = parts.netloc.rpartition("@")
         first, *others = hosts.split(",")
@@ -113,7 +113,8 @@ class Server:
             return made_by(**where, **self.options, **timeouts, **fixed)
         except TypeError as exc:
             raise ConfigurationError(
-                f"{self.shown}: an option redis-py does not know: {exc}"
+                f"{self.shown}: redis-py does not know an option ({exc}): correct it, or leave it "
+                f"out"
             ) from exc
 
 

@@ -141,8 +141,16 @@ class RedisBroker(BaseBroker):
         super().__init__(max_payload=max_payload, max_crashes=max_crashes)
         if not 0.1 <= socket_timeout <= 60:
             raise InvalidOption(f"socket_timeout must be 0.1 to 60 seconds, got {socket_timeout}")
-        if min(result_ttl, max_records, keep_failed, max_failed, max_connections) < 1:
-            raise InvalidOption("limits of records and connections must be at least 1")
+        limits = {
+            "result_ttl": result_ttl,
+            "max_records": max_records,
+            "keep_failed": keep_failed,
+            "max_failed": max_failed,
+            "max_connections": max_connections,
+        }
+        for name, limit in limits.items():
+            if limit < 1:
+                raise InvalidOption(f"{name} must be at least 1, got {limit}")
         if durability not in _CONFIRM:
             raise InvalidOption(f"durability is one of {', '.join(_CONFIRM)}, got {durability!r}")
         server = Server.parse(url, options)
@@ -236,7 +244,10 @@ class RedisBroker(BaseBroker):
     def _session(self) -> _Session:
         session = self._sessions.get(asyncio.get_running_loop())
         if session is None:
-            raise BrokerUnavailable(f"{self.url}: the broker is not open in this event loop")
+            raise BrokerUnavailable(
+                f"{self.url} is not open in this event loop: use 'async with broker', or "
+                f"broker.open()"
+            )
         return session
 
     # -- in ----------------------------------------------------------------------------------------
@@ -330,7 +341,9 @@ class RedisBroker(BaseBroker):
     def for_lease_thread(self) -> LeaseClient:
         session = next(iter(self._sessions.values()), None)
         if session is None:
-            raise BrokerUnavailable(f"{self.url}: the broker is not open")
+            raise BrokerUnavailable(
+                f"{self.url} is not open: use 'async with broker', or broker.open()"
+            )
         return RedisLeaseClient(
             self._server,
             self._keys,

@@ -42,6 +42,8 @@ def translated(where: str) -> Generator[None, None, None]:
     """Raise aioq's errors for those of the driver; ``where`` names the store."""
     try:
         yield
+    except AioqError:
+        raise  # said already; as a ConnectionError it would be said twice
     except (driver.RedisError, *_LOST) as exc:
         raise translate(exc, where) from exc
 

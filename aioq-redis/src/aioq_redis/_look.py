@@ -291,7 +291,9 @@ def place_of(cursor: str) -> bytes:
     try:
         return pack_id(cursor)
     except ValueError:
-        raise InvalidOption(f"{cursor!r} is no cursor that a listing gave") from None
+        raise InvalidOption(
+            f"{cursor!r} is no cursor that a listing gave: pass that of the page before, or none"
+        ) from None
 
 
 def _stats(name: str, reply: Sequence[int]) -> QueueStats:

@@ -7,21 +7,22 @@ from aioq.errors import AioqError, BatchRejected, BrokerError, BrokerUnavailable
 __all__ = ["translate"]
 
 _PRIMARY = 0xFF
+_LOCKED = "another program has locked the database: let it finish, or close it"
 
 _AGAIN = {
-    sqlite3.SQLITE_BUSY: "the database is locked by a program that does not take aioq's lock",
-    sqlite3.SQLITE_LOCKED: "the database is locked by a program that does not take aioq's lock",
+    sqlite3.SQLITE_BUSY: _LOCKED,
+    sqlite3.SQLITE_LOCKED: _LOCKED,
     sqlite3.SQLITE_FULL: "the disk is full; nothing was written",
-    sqlite3.SQLITE_IOERR: "the disk cannot be read or written",
-    sqlite3.SQLITE_CANTOPEN: "the database file cannot be opened",
+    sqlite3.SQLITE_IOERR: "the disk cannot be read or written; look into the system's log",
+    sqlite3.SQLITE_CANTOPEN: "the database file cannot be opened; may this user write there?",
     sqlite3.SQLITE_NOMEM: "SQLite ran out of memory",
     sqlite3.SQLITE_PROTOCOL: "the database is being opened by many processes at once",
 }
 _BROKEN = {
-    sqlite3.SQLITE_READONLY: "the database, or the directory it is in, cannot be written",
-    sqlite3.SQLITE_PERM: "the database file may not be used by this user",
+    sqlite3.SQLITE_READONLY: "the database or its directory is read-only; give this user rights",
+    sqlite3.SQLITE_PERM: "the database file may not be used by this user; give it the rights",
     sqlite3.SQLITE_CORRUPT: "the database file is damaged; restore it from a backup",
-    sqlite3.SQLITE_NOTADB: "the file is not a SQLite database",
+    sqlite3.SQLITE_NOTADB: "the file is not a SQLite database; give aioq a file of its own",
 }
 _DATA = {
     sqlite3.SQLITE_TOOBIG,

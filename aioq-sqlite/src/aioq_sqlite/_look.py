@@ -148,7 +148,9 @@ def _place(cursor: str) -> bytes:
     """Where a page begins: below this id."""
     place = find_id(cursor)
     if place is None:
-        raise InvalidOption(f"{cursor!r} is no cursor that a listing gave")
+        raise InvalidOption(
+            f"{cursor!r} is no cursor that a listing gave: pass that of the page before, or none"
+        )
     return place
 
 

@@ -485,4 +485,6 @@ def _place(cursor: str) -> str:
     try:
         return str(UUID(cursor))
     except ValueError:
-        raise InvalidOption(f"{cursor!r} is no cursor that a listing gave") from None
+        raise InvalidOption(
+            f"{cursor!r} is no cursor that a listing gave: pass that of the page before, or none"
+        ) from None

@@ -230,4 +230,7 @@ class Settler:
 
 def _check_number(settlements: int, answers: int) -> None:
     if settlements != answers:
-        raise BrokerError(f"{settlements} settlements got {answers} answers")
+        raise BrokerError(
+            f"the broker answered {answers} of {settlements} settlements: settle() has to answer "
+            f"each, in order"
+        )
