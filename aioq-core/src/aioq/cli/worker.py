@@ -62,7 +62,7 @@ class _Command(click.Command):
     "queues",
     multiple=True,
     metavar="NAME",
-    help="Serve this queue; may be repeated. [default: all that the app declares]",
+    help="Serve only this queue; may be repeated.",
 )
 @click.option("-c", "--concurrency", default=100, show_default=True, help="Jobs at a time.")
 @click.option(
@@ -70,11 +70,11 @@ class _Command(click.Command):
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Worker processes; each has its own --concurrency.",
+    help="Worker processes.",
 )
 @click.option("--reload", is_flag=True, help="Start anew when a Python file changes.")
 @click.option("--burst", is_flag=True, help="Leave when nothing is due or running.")
-@click.option("--strict", is_flag=True, help="Empty the queues in the order given, not in turn.")
+@click.option("--strict", is_flag=True, help="Empty the queues in the order given.")
 @click.option(
     "--loop",
     type=click.Choice(["asyncio", "trio"]),
@@ -87,35 +87,35 @@ class _Command(click.Command):
     default=25.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long running jobs may go on after a signal to stop.",
+    help="Time to end running jobs.",
 )
 @click.option(
     "--lease",
     default=30.0,
     show_default=True,
     metavar="SECONDS",
-    help="Jobs of a worker that died run elsewhere after this long.",
+    help="Jobs of a dead worker run again after this long.",
 )
 @click.option(
     "--on-lease-lost",
     type=click.Choice(["cancel", "continue"]),
     default="cancel",
     show_default=True,
-    help="What becomes of a job that was given to another worker.",
+    help="For jobs lost to others.",
 )
 @click.option(
     "--unknown-task-grace",
     default=600.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long jobs this worker cannot run wait for a newer worker.",
+    help="Time unknown tasks wait.",
 )
 @click.option(
     "--stall-limit",
     default=300.0,
     show_default=True,
     metavar="SECONDS",
-    help="After so long a block of the event loop the process is taken for frozen.",
+    help="Longest block of the loop.",
 )
 @click.option("--health-port", type=int, metavar="PORT", help="Answer health checks here.")
 @click.option("--health-host", default="127.0.0.1", show_default=True, metavar="ADDRESS")
@@ -149,11 +149,8 @@ def command(
     log_format: str | None,
     verbose: bool,
 ) -> int:
-    """Run the jobs of APP until SIGTERM or Ctrl-C.
-
-    Then it takes no new jobs, waits for those that run, gives back the rest and leaves with exit
-    code 0. A second signal leaves at once.
-    """
+    """Run the jobs of APP until SIGTERM or Ctrl-C, and then let running ones end; a second signal
+    leaves at once."""
     context = click.get_current_context()
     if burst and reload:
         raise click.UsageError("--burst and --reload exclude each other", context)
