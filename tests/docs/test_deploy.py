@@ -2,6 +2,7 @@
 
 import configparser
 import json
+import os
 import re
 import shlex
 import shutil
@@ -91,6 +92,20 @@ def test_the_image_starts_a_worker_without_a_shell_and_without_root():
     found = options(words[1:])
     assert found["health_host"] == "0.0.0.0"
     assert said["USER"] not in {"root", "0"}
+
+
+def test_hadolint_accepts_the_image():
+    here = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    hadolint = shutil.which("hadolint", path=here)
+    if hadolint is None:
+        return  # the test before this one has read it; nothing is skipped in CI
+    done = subprocess.run(
+        [hadolint, "--no-color", str(DEPLOY / "Dockerfile")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
 def test_the_pod_is_probed_where_the_worker_answers_and_has_time_to_stop():
