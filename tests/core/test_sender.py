@@ -1,6 +1,7 @@
 """Group commit on the client: few calls, each numbered, and every caller with its own answer."""
 
 import asyncio
+import gc
 from typing import Any
 
 import anyio
@@ -237,6 +238,61 @@ async def test_a_sender_that_is_stopped_answers_those_who_wait() -> None:
             raise asyncio.CancelledError
 
     sender = Sender(Stopped())
-    (answer,) = await sender.send([record(1)])
-    assert isinstance(answer, EnqueueError)
-    assert str(answer) == "the enqueue was interrupted (CancelledError()); it may be stored"
+    for answer in await sender.send([record(1), record(2)]):
+        assert isinstance(answer, EnqueueError)
+        assert str(answer) == "the enqueue was interrupted (CancelledError()); it may be stored"
+
+
+async def test_who_is_cancelled_while_its_job_is_sent_has_it_stored_once() -> None:
+    """In the midst of the call: nobody knows whether the store has it, so it is sent again."""
+
+    class Slow(MemoryBroker):
+        def __init__(self) -> None:
+            super().__init__()
+            self.numbers: list[dict[str, int]] = []
+            self.stored, self.again = anyio.Event(), anyio.Event()
+
+        async def enqueue(self, jobs: Any, *, numbers: Any, **more: Any) -> list[Added]:
+            answers = list(await super().enqueue(jobs, numbers=numbers, **more))
+            self.numbers.append(dict(numbers))
+            if len(self.numbers) == 1:
+                self.stored.set()
+                await anyio.sleep_forever()
+            self.again.set()
+            return answers
+
+    broker = Slow()
+    sender = Sender(broker)
+    async with anyio.create_task_group() as group:
+        group.start_soon(sender.send, [record(1)])
+        await broker.stored.wait()
+        group.cancel_scope.cancel()
+    await broker.again.wait()
+    assert broker.numbers == [{"q": 1}, {"q": 1}]
+    assert [job.id for job in await broker.list_jobs()] == [record(1).id]
+    (answer,) = await sender.send([record(2)])
+    assert isinstance(answer, Added)
+    assert broker.numbers[2:] == [{"q": 2}]
+
+
+def test_a_loop_that_ends_while_jobs_are_sent_leaves_no_task_behind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Silent(MemoryBroker):
+        async def enqueue(self, jobs: Any, **numbered: Any) -> list[Added]:
+            await anyio.sleep_forever()
+            raise AssertionError
+
+    app = Aarq(Silent(), plugins=False)
+
+    @app.task
+    async def task(ctx: Context) -> None: ...
+
+    async def main() -> None:
+        callers = [asyncio.ensure_future(task.enqueue()) for _ in range(3)]
+        await anyio.wait_all_tasks_blocked()
+        assert not any(caller.done() for caller in callers)
+
+    asyncio.run(main())
+    gc.collect()
+    assert caplog.messages == []

@@ -94,6 +94,7 @@ class Connections:
             if not use.lock.locked():  # not ``_close``: the loop ends
                 self._uses.pop(loop, None)
             with anyio.CancelScope(shield=True):
+                await use.client.close()
                 await self._broker.close()
 
     async def enter(self) -> None:

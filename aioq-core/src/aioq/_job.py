@@ -210,7 +210,8 @@ class Job(Generic[R_co]):
         """The store has taken this job (for the app)."""
         self._store = store
         self._enqueued_ms = at_ms
-        self.enclose(None)
+        if self.connection is not None:
+            self.enclose(None)
         if self._run_at_ms is None:
             self._run_at_ms = at_ms + (self._draft.delay_ms if self._draft else 0)
         self.status = "scheduled" if self._run_at_ms > at_ms else "pending"

@@ -9,7 +9,7 @@ from aioq._broker import BaseBroker
 from aioq._codec import Codec
 from aioq._job import Job, JobStore
 from aioq._pipeline import compose, in_order, overrides
-from aioq._records import Added, NewJob
+from aioq._records import NewJob
 from aioq._sender import Answer, Sender
 from aioq.errors import AioqError, EnqueueManyError, InvalidOption, JobExists
 from aioq.middleware import Middleware, Send
@@ -69,6 +69,10 @@ class Client:
         self._sender = Sender(runtime.broker, context=runtime.background)
         self.send: Send = compose(runtime.layers, "around_enqueue", self._submit)
 
+    async def close(self) -> None:
+        """The loop ends: send no more."""
+        await self._sender.close()
+
     async def _submit(self, jobs: Sequence[Job[Any]]) -> None:
         """The innermost step: to bytes, to the store, and its answers on the jobs.
 
@@ -116,15 +120,14 @@ def _note(jobs: Sequence[Job[Any]], answers: Sequence[Answer], store: JobStore) 
     accepted: list[str] = []
     errors: dict[str, AioqError] = {}
     for job, answer in zip(jobs, answers, strict=True):
-        match answer:
-            case Added("exists"):
-                errors[job.id] = JobExists(
-                    f"a job with id {job.id} exists already: it is live, or its record is kept"
-                )
-            case Added():
-                job.accepted(store, answer.at_ms)
-                accepted.append(job.id)
-            case error:
-                errors[job.id] = error
+        if isinstance(answer, AioqError):
+            errors[job.id] = answer
+        elif answer.status == "exists":
+            errors[job.id] = JobExists(
+                f"a job with id {job.id} exists already: it is live, or its record is kept"
+            )
+        else:
+            job.accepted(store, answer.at_ms)
+            accepted.append(job.id)
     if errors:
         raise EnqueueManyError(accepted, errors)

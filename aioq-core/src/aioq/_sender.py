@@ -1,14 +1,17 @@
-"""Group commit of enqueues: what is waiting goes out in one call, and is never sent twice.
+"""Group commit of enqueues: what is waiting goes out in one call, and is never stored twice.
 
 There is no timer. While one call is on the wire new jobs gather; the next call takes all of them.
-Each call numbers its batch per queue, so that it can be repeated after a lost reply: the store
-answers ``already`` to a number it has seen (see ``BaseBroker.enqueue``).
+A single job that finds no call on the wire is sent by its caller's own task, which spares it two
+turns of the event loop; all else by a task of aioq's own. Each call numbers its batch per queue, so
+that it can be repeated after a lost reply: the store answers ``already`` to a number it has seen
+(see ``BaseBroker.enqueue``).
 """
 
 import os
 import random
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -24,13 +27,15 @@ from aioq.errors import AioqError, BatchRejected, BrokerUnavailable, EnqueueErro
 __all__ = ["Answer", "Sender"]
 
 Answer: TypeAlias = Added | AioqError
+_Numbered: TypeAlias = tuple[Sequence[NewJob], dict[str, int], float]
 
 
 @dataclass(slots=True)
 class _Call:
-    """The jobs of one caller, and who waits for the answers."""
+    """The jobs of one caller, who waits for the answers since an instant (monotonic)."""
 
     jobs: Sequence[NewJob]
+    since: float
     answers: list[Answer] = field(default_factory=list[Answer])
     done: anyio.Event = field(default_factory=anyio.Event)
 
@@ -40,7 +45,7 @@ class Sender:
 
     Args:
         broker: an open broker.
-        patience: seconds for which a call is repeated while the store is out of reach.
+        patience: seconds for which a caller waits while the store is out of reach.
         context: what it sends in copies of.
     """
 
@@ -48,28 +53,68 @@ class Sender:
         self, broker: BaseBroker, *, patience: float = 30.0, context: Context | None = None
     ) -> None:
         self._broker = broker
-        self._context = context
+        self._context = context or Context()
         self._patience = patience
         self._producer = os.urandom(8)
         self._numbers: dict[str, int] = {}
         self._waiting: deque[_Call] = deque()
         self._sending = False
+        self._task: _background.Task | None = None
 
     async def send(self, jobs: Sequence[NewJob]) -> list[Answer]:
         """One answer per job, in order: stored, or why not.
 
         The store goes on with what it was handed when the awaiting task is cancelled.
         """
-        call = _Call(jobs)
+        if not self._sending and len(jobs) == 1:
+            return await self._send_at_once(jobs)
+        call = _Call(jobs, monotonic())
         self._waiting.append(call)
         if not self._sending:
             self._sending = True
-            _background.start(self._run(), "aioq.enqueue", self._context)
+            self._go_on()
         await call.done.wait()
         return call.answers
 
-    async def _run(self) -> None:
+    async def _send_at_once(self, jobs: Sequence[NewJob]) -> list[Answer]:
+        self._sending = True
+        numbered = (jobs, self._number(jobs), monotonic())
+        unanswered = None
         try:
+            answers = _background.within(self._context.copy(), self._submit(*numbered))
+            return list(await answers)
+        except BatchRejected as exc:
+            return [_refused(exc)]
+        except anyio.get_cancelled_exc_class():
+            # the store may have it or not: sent again under its number it has it once
+            unanswered = numbered
+            raise
+        except GeneratorExit:
+            # the loop is gone, and with it all who wait
+            self._waiting.clear()
+            raise
+        finally:
+            if self._waiting or unanswered:
+                self._go_on(unanswered)
+            else:
+                self._sending = False
+
+    def _go_on(self, unanswered: _Numbered | None = None) -> None:
+        """Let a task of aioq's own send what is waiting, and before it what nobody waits for."""
+        self._task = _background.start(self._run(unanswered), "aioq.enqueue", self._context)
+
+    async def close(self) -> None:
+        """Give up what is still on its way: the loop ends."""
+        if self._sending and self._task is not None:
+            self._task.cancel()
+            with suppress(anyio.get_cancelled_exc_class()):
+                await _background.join(self._task)
+
+    async def _run(self, unanswered: _Numbered | None) -> None:
+        try:
+            if unanswered is not None:
+                with suppress(BatchRejected):
+                    await self._submit(*unanswered)
             while self._waiting:
                 await self._send(self._gather())
         finally:
@@ -104,7 +149,8 @@ class Sender:
 
     async def _send_together(self, calls: list[_Call]) -> None:
         try:
-            answers = await self._submit([job for call in calls for job in call.jobs])
+            jobs = [job for call in calls for job in call.jobs]
+            answers = await self._submit(jobs, self._number(jobs), calls[0].since)
         except BatchRejected:
             half = len(calls) // 2
             await self._send(calls[:half])
@@ -117,27 +163,34 @@ class Sender:
     async def _send_alone(self, call: _Call) -> None:
         most = self._broker.capabilities.max_enqueue
         for start in range(0, len(call.jobs), most):
-            call.answers.extend(await self._split(call.jobs[start : start + most]))
+            call.answers.extend(await self._split(call.jobs[start : start + most], call.since))
 
-    async def _split(self, jobs: Sequence[NewJob]) -> Sequence[Answer]:
+    async def _split(self, jobs: Sequence[NewJob], since: float) -> Sequence[Answer]:
         """One caller's jobs; without transactions a bad one costs only itself."""
         try:
-            return await self._submit(jobs)
+            return await self._submit(jobs, self._number(jobs), since)
         except BatchRejected as exc:
             if len(jobs) == 1 or self._broker.capabilities.transactional_batches:
-                return [EnqueueError(f"the store refused it: {exc}")] * len(jobs)
+                return [_refused(exc)] * len(jobs)
         half = len(jobs) // 2
-        return [*await self._split(jobs[:half]), *await self._split(jobs[half:])]
+        return [*await self._split(jobs[:half], since), *await self._split(jobs[half:], since)]
 
-    async def _submit(self, jobs: Sequence[NewJob]) -> Sequence[Answer]:
-        """One numbered call, repeated with the same numbers while the store is out of reach.
+    def _number(self, jobs: Sequence[NewJob]) -> dict[str, int]:
+        """The next number of each of their queues."""
+        numbers = {job.queue: self._numbers.get(job.queue, 0) + 1 for job in jobs}
+        self._numbers.update(numbers)
+        return numbers
+
+    async def _submit(
+        self, jobs: Sequence[NewJob], numbers: dict[str, int], since: float
+    ) -> Sequence[Answer]:
+        """One numbered call, repeated with the same numbers while the store is out of reach and the
+        patience of the caller who has waited longest lasts.
 
         Raises:
             BatchRejected: an item cannot be stored; nothing was.
         """
-        numbers = {job.queue: self._numbers.get(job.queue, 0) + 1 for job in jobs}
-        self._numbers.update(numbers)
-        deadline = monotonic() + self._patience
+        deadline = since + self._patience
         pause = 0.05
         while True:
             try:
@@ -159,3 +212,7 @@ class Sender:
                 return [refused] * len(jobs)
             await anyio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, 2.0)
+
+
+def _refused(error: BatchRejected) -> EnqueueError:
+    return EnqueueError(f"the store refused it: {error}")

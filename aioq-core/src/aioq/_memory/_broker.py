@@ -4,6 +4,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import anyio
+import anyio.lowlevel
 
 from aioq._broker import BaseBroker, LeaseClient
 from aioq._clock import wall_ms
@@ -104,6 +105,7 @@ class MemoryBroker(BaseBroker):
     ) -> Sequence[Added]:
         added = self._store.enqueue(jobs, producer, numbers)
         self._wake()
+        await anyio.lowlevel.checkpoint()  # a caller that enqueues in a loop lets others run
         return added
 
     async def claim(
