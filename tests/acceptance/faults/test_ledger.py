@@ -72,6 +72,7 @@ async def test_workers_and_the_server_are_killed_and_no_accepted_job_is_lost(
         assert len(accepted) < JOBS, "the server dies when nobody enqueues: the test shows less"
         await anyio.to_thread.run_sync(server.kill)
         await anyio.to_thread.run_sync(server.start)
+        back = time.monotonic()
         await eventually(all_ended, 30 + JOBS / 100)
         group.cancel_scope.cancel()
     await eventually(nothing_left, 3 * LEASE)
@@ -81,7 +82,9 @@ async def test_workers_and_the_server_are_killed_and_no_accepted_job_is_lost(
     told = fleet.lost_leases()
     for job_id in again:
         *before, _ = journal.of(job_id)
-        assert job_id in told or {entry.pid for entry in before} <= killed, (
+        # The outcome a worker sends while the server dies may be stored or not. Sent again it is
+        # refused where the job has gone to another meanwhile: the worker cannot tell the two apart.
+        assert job_id in told or all(entry.pid in killed or entry.at < back for entry in before), (
             "it was run again, though its worker was not killed and did not say it lost its lease"
         )
     # Those that had ended were waiting for the store's answer, beside the ones in the slots.
