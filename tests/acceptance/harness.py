@@ -143,6 +143,10 @@ def runs(pid: int) -> bool:
         return False
 
 
+class DidNotStart(Exception):
+    """A worker process ended before it served."""
+
+
 class Fleet:
     """The worker processes of one test; all are killed at its end."""
 
@@ -157,6 +161,9 @@ class Fleet:
         """Start a worker and wait until it, or each of its ``up`` processes, says it serves.
 
         Its clock is wrong by so many seconds.
+
+        Raises:
+            DidNotStart: it has ended instead.
         """
         log = self._folder / f"worker-{len(self.workers)}.log"
         env = self.env
@@ -165,8 +172,19 @@ class Fleet:
             env = {**env, "PYTHONPATH": path, "AIOQ_TEST_CLOCK": str(clock)}
         worker = WorkerProcess(env, log, ("--lease", str(lease), *arguments))
         self.workers.append(worker)
-        await eventually(lambda: len(worker.logged("worker.started")) >= up, 15, worker.text)
+
+        def started() -> bool:
+            return len(worker.logged("worker.started")) >= up
+
+        await eventually(lambda: started() or worker.process.poll() is not None, 15, worker.text)
+        if not started():
+            raise DidNotStart(worker.text())
         return worker
+
+    def serving(self) -> list[WorkerProcess]:
+        """Workers that have started and run, the oldest first."""
+        running = [worker for worker in self.workers if worker.process.poll() is None]
+        return [worker for worker in running if worker.logged("worker.started")]
 
     def lost_leases(self) -> set[str]:
         """Jobs of which a worker said that it had lost its lease, or that another one had it."""

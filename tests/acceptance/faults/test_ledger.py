@@ -3,6 +3,7 @@
 ``AIOQ_TEST_LEDGER_JOBS`` sets how many jobs there are: 20 000 take about a minute.
 """
 
+import contextlib
 import os
 import time
 from types import ModuleType
@@ -10,7 +11,7 @@ from types import ModuleType
 import anyio
 import anyio.to_thread
 import pytest
-from acceptance.harness import LEASE, Fleet, Journal, eventually
+from acceptance.harness import LEASE, DidNotStart, Fleet, Journal, eventually
 from acceptance.stores import Server
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -20,6 +21,8 @@ BATCH = 50
 AHEAD = 600
 """Jobs the producer is ahead of the workers, so that the server dies under both."""
 KILL_EVERY = 2.0
+PROGRESS = 100
+"""Jobs that end between two kills; in two seconds on a usual machine it is ten times as many."""
 SECONDS = 0.05
 CONCURRENCY = 10
 
@@ -41,12 +44,26 @@ async def test_workers_and_the_server_are_killed_and_no_accepted_job_is_lost(
             accepted.update(job.id for job in batch)
 
     async def keep_killing() -> None:
+        """Each two seconds, or later where the machine is so slow that nothing would get done."""
+        ended = 0
         while True:
             await anyio.sleep(KILL_EVERY)
-            victim = next(worker for worker in fleet.workers if worker.process.poll() is None)
+            serving = fleet.serving()
+            while not serving or len(journal.count("end")) < ended + PROGRESS:
+                await anyio.sleep(0.05)
+                serving = fleet.serving()
+            ended = len(journal.count("end"))
+            victim = serving[0]
             victim.kill()
             killed.add(victim.pid)
-            await fleet.start("-c", str(CONCURRENCY))
+            group.start_soon(replace)
+
+    async def replace() -> None:
+        """Beside the next kills. A worker that starts without its server ends, as it should."""
+        while True:
+            with contextlib.suppress(DidNotStart):
+                await fleet.start("-c", str(CONCURRENCY))
+                return
 
     async def dead() -> set[str]:
         """Those that were three times in a worker when it was killed."""
