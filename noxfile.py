@@ -179,8 +179,8 @@ def bench(session: nox.Session) -> None:
 def slow(session: nox.Session) -> None:
     """The tests marked slow, on the Python that runs nox: they kill, cut and stall."""
     install_wheels(session, PACKAGES, *group("test"))
-    # They wait more than they compute, so two share a core.
-    side_by_side = ["-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal"]
+    # They wait more than they compute, so more than two share a core.
+    side_by_side = ["-n", str(1 + 2 * (os.cpu_count() or 1)), "--dist", "worksteal"]
     session.run("pytest", *side_by_side, *(session.posargs or ["-m", "slow", "tests"]))
 
 

@@ -9,10 +9,10 @@ from typing import NoReturn
 import pytest
 
 with contextlib.suppress(ModuleNotFoundError):
-    from hypothesis import settings
+    from hypothesis import HealthCheck, settings
 
     # A shared machine may stall any example; slowness is the benchmarks' business.
-    settings.register_profile("aioq", deadline=None)
+    settings.register_profile("aioq", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("aioq")
 
 

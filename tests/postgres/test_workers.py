@@ -110,10 +110,14 @@ async def test_idle_workers_ask_once_a_second_at_most_and_hold_no_locks(
     held = 0
     with anyio.move_on_after(WATCHED):
         while True:
+            # Who has locks, and then who of them has rested since before that was asked.
+            asked_at, holders = await admin.fetchrow(
+                "select statement_timestamp(), array_agg(pid) from pg_locks"
+            )
             held += await admin.fetchval(
-                "select count(*) from pg_locks join pg_stat_activity using (pid) "
-                "where datname = $1 and application_name = 'aioq' and state <> 'active'",
-                name,
+                "select count(*) from pg_stat_activity where pid = any($1) and datname = $2 "
+                "and application_name = 'aioq' and state <> 'active' and state_change < $3",
+                *(holders, name, asked_at),
             )
             await anyio.sleep(0.2)
     await admin.close()

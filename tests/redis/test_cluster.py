@@ -51,7 +51,7 @@ async def test_a_slot_that_moves(cluster: list[RedisServer]) -> None:
         _move_slot(cluster, key_slot(f"aioq.{queue}".encode()), 0, 2)
         jobs = await hand.add(3)
         (held, *_) = await hand.claim(1)
-        assert not lease_client.renew([held.token], 3000).lost
+        assert not lease_client.renew([held.token], 90_000).lost
         lease_client.close()
         assert list(await hand.settle(held)) == ["accepted"]
         await hand.work(lambda: True)
@@ -64,11 +64,11 @@ async def test_the_lease_client_follows_a_slot(cluster: list[RedisServer]) -> No
         hand = Hand(broker, queue)
         assert not await hand.claim(1)
         lease_client = broker.for_lease_thread()
-        assert not lease_client.renew([], 3000).lost
+        assert not lease_client.renew([], 90_000).lost
         with cluster[0].client() as client:
             client.flushall()
         _move_slot(cluster, key_slot(f"aioq.{queue}".encode()), 0, 1)
-        assert not lease_client.renew([], 3000).lost
+        assert not lease_client.renew([], 90_000).lost
         lease_client.close()
 
 

@@ -61,13 +61,13 @@ async def test_half_open_connections(proxy: Proxy, far_hand: Hand) -> None:
     await far_hand.add(2)
     (held,) = await far_hand.claim(1)
     lease_client = far_hand.broker.for_lease_thread()
-    assert not (await asyncio.to_thread(lease_client.renew, [held.token], 9000)).lost
+    assert not (await asyncio.to_thread(lease_client.renew, [held.token], 90_000)).lost
     await asyncio.to_thread(proxy.forget)
     (first, *_) = await far_hand.insist(lambda: far_hand.claim(1))
     assert first.id != held.id
     with pytest.raises(BrokerUnavailable):
         await asyncio.to_thread(lease_client.renew, [held.token], 9000)
-    assert not (await asyncio.to_thread(lease_client.renew, [first.token], 9000)).lost
+    assert not (await asyncio.to_thread(lease_client.renew, [first.token], 90_000)).lost
     await asyncio.to_thread(lease_client.close)
 
 

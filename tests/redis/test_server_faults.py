@@ -52,7 +52,7 @@ async def test_scripts_flushed_in_the_middle(server: RedisServer, hand: Hand) ->
             assert set(await hand.settle(*taken)) == {"accepted"}
         client.script_flush()
         lease_client = hand.broker.for_lease_thread()
-        assert not lease_client.renew([], 2000).lost
+        assert not lease_client.renew([], 90_000).lost
         lease_client.close()
     assert await hand.statuses(jobs) == {"completed": 50}
 
@@ -271,7 +271,7 @@ async def test_a_wrong_password_is_a_matter_of_configuration(server: RedisServer
         await Hand(broker).add(1)
         assert "secret" not in broker.url
         lease_client = broker.for_lease_thread()
-        assert not lease_client.renew([], 2000).lost
+        assert not lease_client.renew([], 90_000).lost
         lease_client.close()
 
 

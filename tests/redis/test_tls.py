@@ -54,7 +54,7 @@ async def test_everything_goes_through_tls(secured: Proxy, tmp_path: Path) -> No
                 assert await anext(hints) == Hint("q")
         (held,) = await hand.claim()
         lease_client = broker.for_lease_thread()
-        assert not lease_client.renew([held.token], 3000).lost
+        assert not lease_client.renew([held.token], 90_000).lost
         lease_client.close()
         assert list(await hand.settle(held)) == ["accepted"]
 

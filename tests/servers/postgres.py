@@ -23,7 +23,8 @@ from servers.ports import HOST, free_port
 
 __all__ = ["PostgresServer", "find_postgres", "find_system_postgres", "find_wheel_postgres"]
 
-_START = 30.0
+_PATIENCE = 120.0
+"""Seconds that a server may take to start or to end."""
 
 
 def find_postgres() -> Path | None:
@@ -108,7 +109,7 @@ class PostgresServer:
                 user=self._user,
                 cwd=self.folder,
             )
-        deadline = time.monotonic() + _START
+        deadline = time.monotonic() + _PATIENCE
         while not self._ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 text = (self.folder / "log").read_text("utf-8", "replace")
@@ -136,7 +137,7 @@ class PostgresServer:
             except psutil.NoSuchProcess:
                 continue
         process.wait()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + _PATIENCE
         while not all(map(_ended, everyone)) and time.monotonic() < deadline:
             time.sleep(0.005)
 
@@ -182,7 +183,7 @@ class PostgresServer:
     def _end(self, how: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(how)
-            self._process.wait(30)
+            self._process.wait(_PATIENCE)
             self._process = None
 
     def _make(self) -> None:

@@ -170,4 +170,4 @@ class Proxy:
         async def run() -> Any:
             return await call
 
-        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(60)

