@@ -92,8 +92,15 @@ def test_the_banner(run):
 
 def test_only_the_queues_asked_for(run):
     waiting = run("enqueue", "tasks:app", "compute", "5").out.strip()
-    banner = lines(run("worker", "tasks:app", "-q", "other", "-q", "more", "--burst").err)[0]
-    assert banner["queues"] == ["other", "more"]
+    done = run("worker", "tasks:app", "-q", "other", "-q", "othre", "-q", "x", "--burst")
+    *warned, banner = done.err.splitlines()[:3]
+    assert json.loads(banner)["queues"] == ["other", "othre", "x"]
+    assert warned == [
+        "warning: no task of tasks:app declares the queue 'othre': it gets only what "
+        ".options(queue='othre') sends there; did you mean 'other'?",
+        "warning: no task of tasks:app declares the queue 'x': it gets only what "
+        ".options(queue='x') sends there",
+    ]
     assert (
         json.loads(run("jobs", "show", "tasks:app", waiting, "--json").out)["status"] == "pending"
     )

@@ -1,11 +1,12 @@
 """``aioq worker``: run the jobs of an app."""
 
 import asyncio
+import difflib
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -188,7 +189,7 @@ def command(
         worker = Worker(app, options)
         if line is not None:
             app.use(Progress(line, worker.queues))
-        _warn(app, app_path)
+        _warn(app, app_path, queues)
         _banner(app, app_path, options, worker)
         _serve(worker, run, parent)
     except AioqError as exc:
@@ -208,13 +209,23 @@ def _log_processors() -> "list[Processor]":
         return []  # plugins that claim one name; the app says so when it reads them
 
 
-def _warn(app: Aarq, path: str) -> None:
+def _warn(app: Aarq, path: str, queues: Iterable[str]) -> None:
     if not app.tasks:
         warnings.warn(
             f"{path} has no tasks: import the modules that define them next to the app",
             RuntimeWarning,
             stacklevel=2,
         )
+    for queue in queues:
+        if queue not in app.queues:
+            near = difflib.get_close_matches(queue, app.queues, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            warnings.warn(
+                f"no task of {path} declares the queue {queue!r}: it gets only what "
+                f".options(queue={queue!r}) sends there{hint}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
     if not app.broker.capabilities.multi_process:
         warnings.warn(
             f"the broker {app.broker.url} lives inside one process: this worker sees only jobs "
