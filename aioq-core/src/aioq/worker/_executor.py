@@ -1,7 +1,7 @@
 """The life of one job: decode, find, run, judge, settle, tell."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -35,8 +35,8 @@ from aioq._wire import (
 )
 from aioq.errors import PayloadTooLarge
 from aioq.middleware import RunningJob
-from aioq.middleware._instructions import instruction_in
 from aioq.worker._attempts import Attempt, Attempts, Cause
+from aioq.worker._innermost import CANCELLED_ITSELF, Handler, innermost_of
 from aioq.worker._settler import Ending, Settler
 from aioq.worker._threads import Threads
 from aioq.worker._verdict import judge, to_settlement
@@ -48,12 +48,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Executor"]
 
-CANCELLED_ITSELF = "the task was cancelled by its own code"
 INTERRUPTIONS = 20
 HAND_BACK_DELAY = 5.0
 LONGEST_HAND_BACK_DELAY = 60.0
-
-Handler = Callable[[RunningJob], Awaitable[Any]]
 
 
 class Executor:
@@ -85,6 +82,7 @@ class Executor:
         log: Any,
     ) -> None:
         self._app = app
+        self._tasks = app.tasks
         self._broker = runtime.broker
         self._background = runtime.background
         self._codec = runtime.codec
@@ -150,7 +148,7 @@ class Executor:
             return self._give_up(attempt, str(exc))
         except NewerEnvelope as exc:
             return self._hand_back(attempt, note, str(exc))
-        task = self._app.tasks.get(delivery.task)
+        task = self._tasks.get(delivery.task)
         if task is None:
             return self._hand_back(
                 attempt,
@@ -164,7 +162,8 @@ class Executor:
             self._report("error", "job.failed", attempt, reason=describe(exc))
             return Failed(exc)
         try:
-            result = await self._handler(task)(job)
+            handler = self._handlers.get(task) or self._handler(task)
+            result = await handler(job)
         except asyncio.CancelledError:
             return self._cancelled(attempt)
         except (Exception, BaseExceptionGroup) as exc:
@@ -219,37 +218,9 @@ class Executor:
         )
 
     def _handler(self, task: TaskDef[Any, Any]) -> Handler:
-        handler = self._handlers.get(task)
-        if handler is None:
-            fn: Callable[..., Awaitable[Any]] = (
-                task.fn if task.is_async else partial(self._threads.run, task.name, task.fn)
-            )
-
-            async def call(job: RunningJob) -> Any:
-                try:
-                    return await fn(job.ctx, *job.args, **job.kwargs)
-                except asyncio.CancelledError as exc:
-                    if _cancelled_from_outside():
-                        raise
-                    raise RuntimeError(CANCELLED_ITSELF) from exc
-                except BaseExceptionGroup as exc:
-                    if unwinds(exc):
-                        raise
-                    if instruction := instruction_in(exc):
-                        raise instruction  # noqa: B904 - its own cause is the one to keep
-                    if isinstance(exc, Exception):
-                        raise
-                    raise RuntimeError(f"the task raised {describe(exc)}") from exc
-                except (Exception, KeyboardInterrupt, GeneratorExit):
-                    raise
-                except SystemExit as exc:
-                    raise RuntimeError(f"the task called sys.exit({exc.code!r})") from exc
-                except BaseException as exc:
-                    if unwinds(exc):
-                        raise
-                    raise RuntimeError(f"the task raised {describe(exc)}") from exc
-
-            handler = self._handlers[task] = compose(self._layers, "around_call", call)
+        """The task in all its layers, put together at its first job."""
+        innermost = innermost_of(task, self._threads)
+        handler = self._handlers[task] = compose(self._layers, "around_call", innermost)
         return handler
 
     def _cancelled(self, attempt: Attempt) -> Outcome | None:
@@ -333,18 +304,16 @@ class Executor:
 
     def _to_settlement(self, attempt: Attempt, outcome: Outcome) -> tuple[Settlement, Outcome]:
         """What to tell the store; a verdict that has no form there makes the job fail."""
-        note = decode_note(attempt.delivery.note)
         try:
-            return self._settlement_of(attempt, note, outcome)
+            return self._settlement_of(attempt, outcome)
         except Exception as exc:  # a result, a delay, or what a layer left behind
             self._report("error", "job.failed", attempt, reason=describe(exc))
-            outcome = Failed(exc)
+            outcome, note = Failed(exc), decode_note(attempt.delivery.note)
             return to_settlement(attempt.token, outcome, note, {}), outcome
 
-    def _settlement_of(
-        self, attempt: Attempt, note: Note, outcome: Outcome
-    ) -> tuple[Settlement, Outcome]:
+    def _settlement_of(self, attempt: Attempt, outcome: Outcome) -> tuple[Settlement, Outcome]:
         job = attempt.job
+        note = decode_note(attempt.delivery.note)
         match outcome:
             case Succeeded() if job is not None and job.has_result:
                 return Settlement(
@@ -406,8 +375,3 @@ class Executor:
             attempt=delivery.retries + 1,
             **fields,
         )
-
-
-def _cancelled_from_outside() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
