@@ -21,6 +21,8 @@ class Environment:
         self.python = folder / "bin" / "python"
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
         (self.site,) = folder.glob("lib/python3*/site-packages")
+        self.added: dict[str, str] = {}
+        """Variables that a test sets besides."""
 
     @property
     def variables(self) -> dict[str, str]:
@@ -42,6 +44,7 @@ class Environment:
             "PIP_QUIET": "1",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "PIP_ROOT_USER_ACTION": "ignore",
+            **self.added,
         }
 
     def run(self, command: str, folder: Path | None = None) -> "subprocess.CompletedProcess[str]":
