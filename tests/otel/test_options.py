@@ -160,6 +160,52 @@ print("fine")
 
 def test_without_an_sdk_nothing_is_written_and_all_works() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", NO_SDK], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", NO_SDK], capture_output=True, text=True, timeout=180
     )
     assert done.stdout == "fine\n", done.stderr
+
+
+LATE_SDK = """
+import anyio
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from aioq import Aarq, Worker, WorkerOptions
+
+app = Aarq("memory://")
+
+@app.task(name="t")
+async def task(ctx): ...
+
+async def run():
+    await task.enqueue()
+    await Worker(app, WorkerOptions(burst=True)).run()
+
+async def main():
+    await run()
+    spans, reader, provider = InMemorySpanExporter(), InMemoryMetricReader(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    trace.set_tracer_provider(provider)
+    await run()
+    metrics.set_meter_provider(MeterProvider([reader]))
+    await run()
+    print([span.name for span in spans.get_finished_spans()])
+    told = reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics
+    found = {metric.name: metric.data.data_points[0] for metric in told}
+    print(found["messaging.client.sent.messages"].value, found["aioq.job.wait_time"].count)
+
+anyio.run(main)
+"""
+
+
+def test_an_sdk_that_is_set_up_late_is_noticed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LATE_SDK], capture_output=True, text=True, timeout=180
+    )
+    assert done.stdout.splitlines()[-2:] == [
+        str(["enqueue t", "process t"] * 2),
+        "1 1",
+    ], done.stdout + done.stderr

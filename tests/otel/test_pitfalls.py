@@ -1,6 +1,7 @@
 """What goes wrong elsewhere: contexts that leak, spans that stay open, plugins that break jobs."""
 
 import gc
+import linecache
 import logging
 import threading
 import tracemalloc
@@ -232,37 +233,44 @@ async def test_what_breaks_in_a_worker_comes_out_as_it_is(traced: Traced) -> Non
         await traced.work()
 
 
-async def test_a_thousand_jobs_leave_nothing_behind(traced: Traced) -> None:
+async def test_jobs_leave_nothing_behind(traced: Traced) -> None:
     @traced.app.task(name="t", retries=1, retry_delay=0)
     async def task(ctx: Ctx, n: int) -> None:
-        if n % 10 == 0:
+        if n % 5 == 0:
             raise ValueError(n)
 
-    async def run(count: int) -> None:
-        for n in range(count):
+    others = [
+        tracemalloc.Filter(False, "*/aioq/_memory/*"),  # the store, which tidies up now and then
+        tracemalloc.Filter(False, linecache.__file__),
+        tracemalloc.Filter(False, tracemalloc.__file__),
+    ]
+
+    async def held_after(jobs: int) -> int:
+        """Bytes of all that this process holds once so many more are done."""
+        for n in range(jobs):
             await task.enqueue(n)
         await traced.work()
+        assert len(traced.named("process t")) == jobs * 6 // 5
         traced.exporter.clear()
         await traced.broker.purge("default")
         traced.points()
         gc.collect()
-
-    def held() -> int:
-        """Bytes held by what this package and OpenTelemetry have allocated."""
-        mine = [tracemalloc.Filter(True, f"*/{name}/*") for name in ("aioq_otel", "opentelemetry")]
-        found = tracemalloc.take_snapshot().filter_traces(mine).statistics("filename")
+        found = tracemalloc.take_snapshot().filter_traces(others).statistics("filename")
         return sum(statistic.size for statistic in found)
 
     tracemalloc.start()
     try:
-        await run(100)
-        before = held()
-        await run(1_000)
-        after = held()
+        held = [await held_after(500)]
+        # caches fill up in the first rounds; what is kept of each job comes anew in all of them
+        while len(held) < 6:
+            held.append(await held_after(500))
+            if held[-1] - held[-2] < 500 * 10:
+                break
+        else:
+            raise AssertionError(f"each 500 jobs leave more than 10 bytes a job: {held}")
     finally:
         tracemalloc.stop()
-    assert after - before < 10_000
-    assert not traced.layer._instruments.active
+    assert not traced.layer._telemetry.instruments.active
 
 
 @pytest.mark.parametrize("internal", [False, True])

@@ -15,7 +15,7 @@ from servers.ports import HOST
 
 __all__ = ["Receiver"]
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 
 class Receiver:

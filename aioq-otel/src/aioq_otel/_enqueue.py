@@ -1,30 +1,38 @@
 """The span around an enqueue."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextvars import Token
+from functools import lru_cache
 from time import perf_counter
 from typing import Any, Final, NamedTuple
 
 from opentelemetry import context as current
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, SpanKind, Tracer
+from opentelemetry.trace import Link, Span, SpanKind
 
 from aioq import Job
 from aioq.errors import EnqueueManyError, JobExists
 from aioq_otel import _names as names
 from aioq_otel._errors import mark, type_of
-from aioq_otel._metrics import Attributes, Instruments
-from aioq_otel._options import Options
-from aioq_otel._propagation import Propagation
+from aioq_otel._tally import Attributes, Count
+from aioq_otel._telemetry import Telemetry
 
 __all__ = ["Enqueues"]
 
+MOST_KINDS: Final = 1_000
 MOST_LINKS: Final = 128
 """What the SDK keeps."""
 
 Jobs = Sequence[Job[Any]]
+
+
+class _Kind(NamedTuple):
+    """What is the same for all jobs of a task in a queue."""
+
+    span_name: str
+    attributes: dict[str, Any]
 
 
 class Sending(NamedTuple):
@@ -36,43 +44,29 @@ class Sending(NamedTuple):
 
 
 class Enqueues:
-    """Begins and ends spans of enqueues, puts their context into the jobs, and counts.
+    """Begins and ends spans of enqueues, puts their context into the jobs, and counts."""
 
-    Args:
-        tracer: makes the spans.
-        instruments: counts.
-        options: as chosen.
-        propagation: writes headers.
-        server: the store's address.
-        recording: whether anybody listens to spans.
-    """
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+        self._options = telemetry.options
+        self._base: dict[str, Any] = {names.MESSAGING_SYSTEM: names.SYSTEM, **telemetry.server}
+        self._kind = lru_cache(MOST_KINDS)(self._new_kind)
+        self._measured = lru_cache(MOST_KINDS)(self._new_measured)
+        self._sent = lru_cache(MOST_KINDS)(self._new_sent)
 
-    def __init__(
-        self,
-        tracer: Tracer,
-        instruments: Instruments,
-        options: Options,
-        propagation: Propagation,
-        server: Attributes,
-        recording: Callable[[], bool],
-    ) -> None:
-        self._tracer = tracer
-        self._instruments = instruments
-        self._options = options
-        self._propagation = propagation
-        self._base: dict[str, Any] = {names.MESSAGING_SYSTEM: names.SYSTEM, **server}
-        self._recording = recording
-        self._measured: dict[str, Attributes] = {}
+    def begin(self, jobs: Jobs) -> Sending | None:
+        """Start the span, make it the current one, and put its context into the jobs.
 
-    def begin(self, jobs: Jobs) -> Sending:
-        """Start the span, make it the current one, and put its context into the jobs."""
-        if not self._recording() or self._excluded(jobs):
+        None where there is nothing to end.
+        """
+        telemetry = self._telemetry
+        if not telemetry.traces() or (self._options.exclude and self._excluded(jobs)):
             context = current.get_current()
             if context:
                 self._put(jobs, context)
-            return Sending(None, None, perf_counter())
+            return Sending(None, None, perf_counter()) if telemetry.measures() else None
         if len(jobs) == 1:
-            span = self._one(jobs[0])
+            span = self._one("enqueue", jobs[0])
         elif self._options.create_spans:
             span = self._each(jobs)
         else:
@@ -87,7 +81,8 @@ class Enqueues:
         seconds = perf_counter() - sending.started
         error = None if raised is None else _error_of(raised)
         try:
-            self._count(jobs, seconds, raised, error)
+            if self._telemetry.measures():
+                self._count(jobs, seconds, raised, error)
         finally:
             try:
                 if sending.span is not None:
@@ -111,14 +106,17 @@ class Enqueues:
             span.end()
 
     def _excluded(self, jobs: Jobs) -> bool:
-        return bool(self._options.exclude) and all(
-            self._options.excludes(job.task_name) for job in jobs
-        )
+        return all(self._options.excludes(job.task_name) for job in jobs)
 
     # -- spans -------------------------------------------------------------------------------------
 
-    def _one(self, job: Job[Any]) -> Span:
-        return self._start(*self._single("enqueue", job), SpanKind.PRODUCER)
+    def _one(self, operation: str, job: Job[Any]) -> Span:
+        kind = self._kind(operation, job.task_name, job.queue)
+        attributes = kind.attributes.copy()
+        attributes[names.MESSAGE_ID] = job.id
+        if job.priority:
+            attributes[names.PRIORITY] = job.priority
+        return self._start(kind.span_name, attributes, SpanKind.PRODUCER)
 
     def _many(self, jobs: Jobs) -> tuple[str, dict[str, Any]]:
         queues = {job.queue for job in jobs}
@@ -133,7 +131,7 @@ class Enqueues:
         """A span for each job, whose context it takes along, and one that links to all of them."""
         links: list[Link] = []
         for job in jobs:
-            span = self._start(*self._single("create", job), SpanKind.PRODUCER)
+            span = self._one("create", job)
             self._put([job], trace.set_span_in_context(span))
             span.end()
             if len(links) < MOST_LINKS:
@@ -144,16 +142,13 @@ class Enqueues:
             attributes[names.LINKS_DROPPED] = len(jobs) - len(links)
         return self._start(name, attributes, SpanKind.CLIENT, links)
 
-    def _single(self, operation: str, job: Job[Any]) -> tuple[str, dict[str, Any]]:
+    def _new_kind(self, operation: str, task: str, queue: str) -> _Kind:
+        named_by = task if self._options.span_name == "task" else queue
         attributes = self._operation(operation, "send" if operation == "enqueue" else operation)
-        attributes[names.DESTINATION] = job.queue
-        attributes[names.MESSAGE_ID] = job.id
-        attributes[names.JOB_NAME] = job.task_name
+        attributes[names.DESTINATION] = queue
+        attributes[names.JOB_NAME] = task
         attributes[names.TRIGGER] = "api"
-        if job.priority:
-            attributes[names.PRIORITY] = job.priority
-        named_by = job.task_name if self._options.span_name == "task" else job.queue
-        return f"{operation} {named_by}", attributes
+        return _Kind(f"{operation} {named_by}", attributes)
 
     def _operation(self, name: str, kind: str) -> dict[str, Any]:
         return {**self._base, names.OPERATION_NAME: name, names.OPERATION_TYPE: kind}
@@ -161,21 +156,17 @@ class Enqueues:
     def _start(
         self, name: str, attributes: dict[str, Any], kind: SpanKind, links: Sequence[Link] = ()
     ) -> Span:
-        return self._tracer.start_span(
-            name,
-            None,
-            kind,
-            attributes,
-            links,
-            record_exception=False,
-            set_status_on_exception=False,
+        # neither exceptions nor the status: its end tells both
+        return self._telemetry.tracer.start_span(
+            name, None, kind, attributes, links, None, False, False
         )
 
     def _put(self, jobs: Jobs, context: Context) -> None:
-        carrier = self._propagation.carrier(context)
+        propagation = self._telemetry.propagation
+        carrier = propagation.carrier(context)
         if carrier:
             for job in jobs:
-                self._propagation.put(carrier, job.headers)
+                propagation.put(carrier, job.headers)
 
     # -- counts ------------------------------------------------------------------------------------
 
@@ -195,24 +186,16 @@ class Enqueues:
         else:
             sent = Counter((job.queue, kind) for job in jobs)
         for (queue, refused), count in sent.items():
-            self._instruments.sent.add(count, self._measured_in(queue, refused))
+            self._sent(queue, refused).add(count)
         for queue in {job.queue for job in jobs}:
-            self._instruments.operation.record(seconds, self._measured_in(queue, kind))
+            self._telemetry.instruments.operation.record(seconds, self._measured(queue, kind))
 
-    def _measured_in(self, queue: str, error: str | None) -> Attributes:
-        measured = self._measured_of(queue)
+    def _new_measured(self, queue: str, error: str | None) -> Attributes:
+        measured = {**self._operation("enqueue", "send"), names.DESTINATION: queue}
         return measured if error is None else {**measured, names.ERROR_TYPE: error}
 
-    def _measured_of(self, queue: str) -> Attributes:
-        found = self._measured.get(queue)
-        if found is None:
-            if len(self._measured) >= 1_000:
-                self._measured.clear()
-            found = self._measured[queue] = {
-                **self._operation("enqueue", "send"),
-                names.DESTINATION: queue,
-            }
-        return found
+    def _new_sent(self, queue: str, error: str | None) -> Count:
+        return self._telemetry.instruments.sent.of(self._measured(queue, error))
 
 
 def _error_of(raised: BaseException) -> BaseException | None:

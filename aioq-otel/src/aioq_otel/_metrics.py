@@ -2,20 +2,19 @@
 
 import threading
 from collections import Counter as Count
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from importlib.metadata import version
-from typing import Final, TypeAlias
+from typing import Final
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
 from aioq_otel import _names as names
 from aioq_otel._queues import Snapshot
+from aioq_otel._tally import Attributes, Tally
 
-__all__ = ["Attributes", "Instruments", "instruments"]
-
-Attributes: TypeAlias = Mapping[str, str | int]
+__all__ = ["Instruments", "instruments"]
 
 DURATIONS: Final = (
     *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10),
@@ -26,7 +25,7 @@ WAITS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 360
 
 
 class Instruments:
-    """All metrics of aioq; the gauges read what is kept here.
+    """All metrics of aioq; gauges and counters of what happens to each job read what is kept here.
 
     Attributes:
         active: running attempts by worker id.
@@ -34,8 +33,12 @@ class Instruments:
 
     def __init__(self, provider: MeterProvider) -> None:
         meter = provider.get_meter(names.SCOPE, version("aioq-otel"), schema_url=names.SCHEMA_URL)
-        self.sent = meter.create_counter(
-            names.SENT, unit="{message}", description="Jobs that were tried to enqueue."
+        self.sent = Tally()
+        meter.create_observable_counter(
+            names.SENT,
+            [self.sent.observe],
+            unit="{message}",
+            description="Jobs that were tried to enqueue.",
         )
         self.operation = meter.create_histogram(
             names.OPERATION_DURATION,
@@ -43,8 +46,12 @@ class Instruments:
             description="How long the store took to accept jobs.",
             explicit_bucket_boundaries_advisory=DURATIONS,
         )
-        self.consumed = meter.create_counter(
-            names.CONSUMED, unit="{message}", description="Attempts that were begun."
+        self.consumed = Tally()
+        meter.create_observable_counter(
+            names.CONSUMED,
+            [self.consumed.observe],
+            unit="{message}",
+            description="Attempts that were begun.",
         )
         self.process = meter.create_histogram(
             names.PROCESS_DURATION,

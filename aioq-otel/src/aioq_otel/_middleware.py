@@ -1,17 +1,15 @@
 """``TracingMiddleware``: the outermost layer of the onion."""
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from importlib.metadata import version
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import anyio
 from opentelemetry import context as current
-from opentelemetry import metrics, trace
 from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import ProxyTracerProvider, TracerProvider
+from opentelemetry.trace import TracerProvider
 
 from aioq import Aarq, Job, Middleware
 from aioq.middleware import Next, Order, Returned, RunningJob, Send, current_worker
@@ -19,21 +17,29 @@ from aioq_otel import _names as names
 from aioq_otel._enqueue import Enqueues
 from aioq_otel._flush import flush
 from aioq_otel._instrumentor import switch
-from aioq_otel._metrics import instruments
 from aioq_otel._options import Options, Relationship, RetryStatus, SpanName
 from aioq_otel._process import Attempts
-from aioq_otel._propagation import Propagation
 from aioq_otel._queues import PERIOD, Reporter, Snapshot
 from aioq_otel._server import server_of
+from aioq_otel._telemetry import Telemetry
 
 __all__ = ["TracingMiddleware"]
 
-T = TypeVar("T")
+Subject = TypeVar("Subject", contravariant=True)
+Begun = TypeVar("Begun")
 
 SUPPRESSED: Final = Context({"suppress_instrumentation": True})
 """The key that instrumentations of drivers look for."""
 
 _log = logging.getLogger("aioq.otel")
+
+
+class _Part(Protocol[Subject, Begun]):
+    """What has a begin and an end."""
+
+    def begin(self, subject: Subject, /) -> Begun | None: ...
+
+    def end(self, subject: Subject, begun: Begun, raised: BaseException | None, /) -> None: ...
 
 
 class TracingMiddleware(Middleware):
@@ -97,72 +103,72 @@ class TracingMiddleware(Middleware):
                 "trace_internal": trace_internal,
             }
         )
-        self._given = tracer_provider
-        self._meter_provider = meter_provider
-        self._tracer = trace.get_tracer(
-            names.SCOPE, version("aioq-otel"), tracer_provider, names.SCHEMA_URL
-        )
-        self._instruments = instruments(meter_provider)
-        self._listening = tracer_provider is not None
+        self._providers = (tracer_provider, meter_provider)
         self._told = False
-        self._look_at({})
+        self._trace(None)
 
-    def _look_at(self, server: dict[str, str | int]) -> None:
-        propagation = Propagation(with_baggage=self._options.baggage)
-        parts = (self._tracer, self._instruments, self._options, propagation, server)
-        self._attempts = Attempts(*parts, self._recording)
-        self._enqueues = Enqueues(*parts, self._recording)
-
-    def _recording(self) -> bool:
-        """Whether there is an SDK; it may be set up after this."""
-        if not self._listening:
-            self._listening = not isinstance(trace.get_tracer_provider(), ProxyTracerProvider)
-        return self._listening
+    def _trace(self, app: Aarq | None) -> None:
+        self._telemetry = Telemetry(self._options, *self._providers, app)
+        self._enqueues = Enqueues(self._telemetry)
+        self._attempts = Attempts(self._telemetry)
 
     # -- the layer ---------------------------------------------------------------------------------
 
     def background(self, app: Aarq) -> None:
-        self._look_at(server_of(app.broker.url))
+        self._trace(app)
         if not self._options.trace_internal:
             current.attach(SUPPRESSED)
 
     async def around_enqueue(self, jobs: Sequence[Job[Any]], call_next: Send) -> None:
-        sending = self._safely(lambda: self._enqueues.begin(jobs))
+        sending = self._begin(self._enqueues, jobs)
         if sending is None:
             await call_next(jobs)
             return
         try:
             await call_next(jobs)
         except BaseException as exc:
-            raised = exc
-            self._safely(lambda: self._enqueues.end(jobs, sending, raised))
+            self._end(self._enqueues, jobs, sending, exc)
             raise
-        self._safely(lambda: self._enqueues.end(jobs, sending, None))
+        self._end(self._enqueues, jobs, sending, None)
 
     async def around_call(self, job: RunningJob, call_next: Next) -> Returned:
-        running = self._safely(lambda: self._attempts.begin(job))
+        running = self._begin(self._attempts, job)
         if running is None:
             return await call_next(job)
         try:
             value = await call_next(job)
         except BaseException as exc:
-            raised = exc
-            self._safely(lambda: self._attempts.end(job, running, raised))
+            self._end(self._attempts, job, running, exc)
             raise
-        self._safely(lambda: self._attempts.end(job, running, None))
+        self._end(self._attempts, job, running, None)
         return value
 
-    def _safely(self, step: Callable[[], T]) -> T | None:
-        """The step's answer; None when it broke, or tracing was switched off."""
+    def _begin(self, part: _Part[Subject, Begun], subject: Subject) -> Begun | None:
+        """None when it broke, when tracing was switched off, or when nobody listens."""
         if switch.uninstrumented:
             return None
         try:
-            return step()
+            return part.begin(subject)
         except Exception:
-            if not self._told:
-                self._told = True
-                _log.warning("tracing broke; jobs go on without it", exc_info=True)
+            self._tell()
             return None
+
+    def _end(
+        self,
+        part: _Part[Subject, Begun],
+        subject: Subject,
+        begun: Begun,
+        raised: BaseException | None,
+    ) -> None:
+        try:
+            part.end(subject, begun, raised)
+        except Exception:
+            self._tell()
+
+    def _tell(self) -> None:
+        if not self._told:
+            self._told = True
+            _log.warning("tracing broke; jobs go on without it", exc_info=True)
 
     # -- the worker --------------------------------------------------------------------------------
 
@@ -176,10 +182,11 @@ class TracingMiddleware(Middleware):
         snapshot = Snapshot(
             {names.MESSAGING_SYSTEM: names.SYSTEM, **server_of(app.broker.url)}, PERIOD
         )
+        instruments = self._telemetry.instruments
         mode = self._options.queue_metrics
-        self._instruments.worker_starts(worker.id, worker.queues, worker.concurrency)
+        instruments.worker_starts(worker.id, worker.queues, worker.concurrency)
         if mode != "off":
-            self._instruments.watch(snapshot)
+            instruments.watch(snapshot)
         reporter = Reporter(app.broker, snapshot, mode, worker.id)
         failure: Exception | None = None
         try:
@@ -195,18 +202,12 @@ class TracingMiddleware(Middleware):
                 raise failure
         finally:
             if mode != "off":
-                self._instruments.unwatch(snapshot)
+                instruments.unwatch(snapshot)
             try:
-                await flush(self._providers())
+                await flush(self._telemetry.providers())
             finally:
-                self._instruments.worker_stops(worker.id)
+                instruments.worker_stops(worker.id)
 
     async def _report(self, reporter: Reporter) -> None:
         current.attach(SUPPRESSED)  # in this task alone
         await reporter.run()
-
-    def _providers(self) -> list[Any]:
-        return [
-            self._given or trace.get_tracer_provider(),
-            self._meter_provider or metrics.get_meter_provider(),
-        ]

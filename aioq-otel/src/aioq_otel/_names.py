@@ -19,6 +19,7 @@ SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
 ERROR_TYPE: Final = "error.type"
 FUNCTION: Final = "code.function.name"
+OVERFLOW: Final = "otel.metric.overflow"
 
 # -- attributes of aioq
 

@@ -1,21 +1,21 @@
 """The span around an attempt."""
 
-from collections.abc import Callable
 from contextvars import Token
+from functools import lru_cache
 from time import perf_counter
 from typing import Any, Final, NamedTuple
 
 from opentelemetry import context as current
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind, Tracer
+from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind
 
 from aioq.middleware import RunningJob
 from aioq_otel import _names as names
-from aioq_otel._errors import Ending, ending_of, mark, type_of
-from aioq_otel._metrics import Attributes, Instruments
-from aioq_otel._options import Options
-from aioq_otel._propagation import Propagation, crashes_before, leave, previous_attempt, span_of
+from aioq_otel._errors import Ending, Outcome, ending_of, mark, type_of
+from aioq_otel._propagation import crashes_before, leave, previous_attempt, span_of
+from aioq_otel._tally import Attributes, Count
+from aioq_otel._telemetry import Telemetry
 
 __all__ = ["Attempts"]
 
@@ -28,85 +28,78 @@ class _Kind(NamedTuple):
     span_name: str
     traced: bool
     attributes: dict[str, Any]
+    measured: Attributes
     consumed: Attributes
-    wait: Attributes
-    process: dict[str, Attributes]
-    """By outcome, of attempts without an error."""
+    begun: Count
 
 
 class Running(NamedTuple):
     """An attempt that was begun: what its end needs."""
 
-    kind: _Kind
     span: Span | None
     token: Token[Context] | None
     started: float
 
 
 class Attempts:
-    """Begins and ends spans of attempts, and counts them.
+    """Begins and ends spans of attempts, and counts them."""
 
-    Args:
-        tracer: makes the spans.
-        instruments: counts.
-        options: as chosen.
-        propagation: reads headers.
-        server: the store's address.
-        recording: whether anybody listens to spans.
-    """
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+        self._options = telemetry.options
+        self._kind = lru_cache(MOST_KINDS)(self._new_kind)
+        self._measured = lru_cache(MOST_KINDS)(self._new_measured)
 
-    def __init__(
-        self,
-        tracer: Tracer,
-        instruments: Instruments,
-        options: Options,
-        propagation: Propagation,
-        server: Attributes,
-        recording: Callable[[], bool],
-    ) -> None:
-        self._tracer = tracer
-        self._instruments = instruments
-        self._options = options
-        self._propagation = propagation
-        self._server = server
-        self._recording = recording
-        self._kinds: dict[tuple[str, str], _Kind] = {}
+    def begin(self, job: RunningJob) -> Running | None:
+        """Start the span, and make it the current one in this task.
 
-    def begin(self, job: RunningJob) -> Running:
-        """Start the span, and make it the current one in this task."""
-        kind = self._kind(job)
-        instruments = self._instruments
-        instruments.consumed.add(1, kind.consumed)
-        if job.crashes and crashes_before(job):
-            instruments.lost.add(1, kind.consumed)
+        None where there is nothing to end.
+        """
+        telemetry = self._telemetry
+        traces, measures = telemetry.traces(), telemetry.measures()
+        if not (traces or measures or job.headers or job.crashes):
+            return None
+        kind = self._kind(job.task_name, job.queue)
+        wait_time = job.wait_time
+        if measures:
+            kind.begun.add(1)
+            if job.crashes and crashes_before(job):
+                telemetry.instruments.lost.add(1, kind.consumed)
         context, links = self._relation(job)
         span = None
-        if kind.traced and self._recording():
-            span = self._tracer.start_span(
+        if traces and kind.traced:
+            # neither exceptions nor the status: its end tells both
+            span = telemetry.tracer.start_span(
                 kind.span_name,
                 context,
                 SpanKind.CONSUMER,
-                self._attributes(kind, job),
+                self._attributes(kind, job, wait_time),
                 links,
-                record_exception=False,
-                set_status_on_exception=False,
+                None,
+                False,
+                False,
             )
             context = trace.set_span_in_context(span, context)
         token = current.attach(context) if context else None
-        # inside the span, so that the figure leads to it
-        instruments.wait.record(job.wait_time, kind.wait)
-        instruments.active[job.worker_id] += 1
-        return Running(kind, span, token, perf_counter())
+        if measures:
+            # inside the span, so that the figure leads to it
+            telemetry.instruments.wait.record(wait_time, kind.measured)
+        telemetry.instruments.active[job.worker_id] += 1
+        return Running(span, token, perf_counter())
 
     def end(self, job: RunningJob, running: Running, raised: BaseException | None) -> None:
         """End what ``begin`` began, in the same task."""
         seconds = perf_counter() - running.started
-        self._instruments.active[job.worker_id] -= 1
+        self._telemetry.instruments.active[job.worker_id] -= 1
         ending = _SUCCESS if raised is None else ending_of(job, raised)
         try:
             if raised is not None:
                 leave(job, (running.span or INVALID_SPAN).get_span_context())
-            self._instruments.process.record(seconds, self._measured(running.kind, ending))
+            if self._telemetry.measures():
+                kind = None if ending.error is None else type_of(ending.error)
+                self._telemetry.instruments.process.record(
+                    seconds, self._measured(job.task_name, job.queue, ending.outcome, kind)
+                )
         finally:
             try:
                 if running.span is not None:
@@ -137,7 +130,7 @@ class Attempts:
         options = self._options
         if options.relationship == "none":
             return _NOWHERE, []
-        context = self._propagation.extract(job.headers)
+        context = self._telemetry.propagation.extract(job.headers)
         links: list[Link] = []
         creation = span_of(context) if context else None
         if creation is not None and creation.is_valid:
@@ -157,61 +150,45 @@ class Attempts:
             case relationship:
                 return relationship == "child"
 
-    def _attributes(self, kind: _Kind, job: RunningJob) -> dict[str, Any]:
+    def _attributes(self, kind: _Kind, job: RunningJob, wait_time: float) -> dict[str, Any]:
         attributes = kind.attributes.copy()
         attributes[names.MESSAGE_ID] = job.id
         attributes[names.CLIENT_ID] = job.worker_id
         attributes[names.ATTEMPT] = job.attempt
         attributes[names.MAX_ATTEMPTS] = job.max_retries + 1
-        attributes[names.WAIT_TIME] = job.wait_time
+        attributes[names.WAIT_TIME] = wait_time
         attributes[names.TRIGGER] = "retry" if job.retries else "api"
         if job.crashes:
             attributes[names.CRASHES] = job.crashes
         return attributes
 
-    def _measured(self, kind: _Kind, ending: Ending) -> Attributes:
-        if ending.error is None:
-            found = kind.process.get(ending.outcome)
-            if found is None:
-                found = {**kind.wait, names.OUTCOME: ending.outcome}
-                kind.process[ending.outcome] = found
-            return found
-        return {
-            **kind.wait,
-            names.OUTCOME: ending.outcome,
-            names.ERROR_TYPE: type_of(ending.error),
-        }
+    def _new_measured(
+        self, task: str, queue: str, outcome: Outcome, error: str | None
+    ) -> Attributes:
+        measured = {**self._kind(task, queue).measured, names.OUTCOME: outcome}
+        return measured if error is None else {**measured, names.ERROR_TYPE: error}
 
-    def _kind(self, job: RunningJob) -> _Kind:
-        key = (job.task_name, job.queue)
-        kind = self._kinds.get(key)
-        if kind is None:
-            if len(self._kinds) >= MOST_KINDS:
-                self._kinds.clear()
-            kind = self._kinds[key] = self._new_kind(job)
-        return kind
-
-    def _new_kind(self, job: RunningJob) -> _Kind:
-        named_by = job.task_name if self._options.span_name == "task" else job.queue
+    def _new_kind(self, task: str, queue: str) -> _Kind:
+        named_by = task if self._options.span_name == "task" else queue
         consumed = {
             names.MESSAGING_SYSTEM: names.SYSTEM,
             names.OPERATION_NAME: "process",
-            names.DESTINATION: job.queue,
-            **self._server,
+            names.DESTINATION: queue,
+            **self._telemetry.server,
         }
-        measured = {**consumed, names.JOB_NAME: job.task_name}
+        measured = {**consumed, names.JOB_NAME: task}
         attributes = {**measured, names.OPERATION_TYPE: "process"}
-        app = job.ctx.get("app")
-        if app is not None:
-            fn = app.get_task(job.task_name).fn
+        app = self._telemetry.app
+        if app is not None and task in app.tasks:
+            fn = app.tasks[task].fn
             attributes[names.FUNCTION] = f"{fn.__module__}.{fn.__qualname__}"
         return _Kind(
             f"process {named_by}",
-            not self._options.excludes(job.task_name),
+            not self._options.excludes(task),
             attributes,
-            consumed,
             measured,
-            {},
+            consumed,
+            self._telemetry.instruments.consumed.of(consumed),
         )
 
 
