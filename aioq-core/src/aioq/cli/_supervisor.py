@@ -16,7 +16,7 @@ from aioq.cli._reload import changes
 from aioq.cli._systemd import Notifier
 from aioq.errors import ConfigurationError
 from aioq.worker import WorkerOptions
-from aioq.worker._health import HealthReport, HealthServer, HealthStatus
+from aioq.worker._health import HealthReport, HealthStatus
 from aioq.worker._signals import stop_on_signals
 
 __all__ = ["Supervisor"]
@@ -104,6 +104,8 @@ class Supervisor:
         with ExitStack() as stack:
             stack.enter_context(stop_on_signals(self._stop, self._force))
             if self._options.health_port is not None:
+                from aioq.worker._health_server import HealthServer
+
                 host, port = self._options.health_host, self._options.health_port
                 stack.callback(HealthServer(self.report, host, port).close)
             self._log.info("worker.supervising", processes=len(self._slots), pid=os.getpid())

@@ -20,7 +20,7 @@ from aioq.worker._attempts import Attempt, Attempts, Cause
 from aioq.worker._contexts import JobContexts
 from aioq.worker._executor import Executor
 from aioq.worker._fetcher import Fetcher
-from aioq.worker._health import Health, HealthReport, HealthServer
+from aioq.worker._health import Health, HealthReport
 from aioq.worker._leases import LeaseKeeper
 from aioq.worker._loops import Step, run_loop
 from aioq.worker._options import WorkerOptions
@@ -31,6 +31,7 @@ from aioq.worker._upkeep import BEAT_INTERVAL, Beat, UpkeepLoop
 
 if TYPE_CHECKING:
     from aioq._app import Aarq
+    from aioq.worker._health_server import HealthServer
 
 __all__ = ["Worker"]
 
@@ -203,11 +204,15 @@ class _Run:
         )
         self._upkeep = UpkeepLoop(runtime.broker, worker.queues, options)
         self._expect_loops()
-        self.health_server: HealthServer | None = None
-        if options.health_port is not None:
-            self.health_server = HealthServer(
-                self.health.report, options.health_host, options.health_port
-            )
+        self.health_server = self._serve_health()
+
+    def _serve_health(self) -> "HealthServer | None":
+        host, port = self._options.health_host, self._options.health_port
+        if port is None:
+            return None
+        from aioq.worker._health_server import HealthServer
+
+        return HealthServer(self.health.report, host, port)
 
     def _expect_loops(self) -> None:
         stall = inf if self._options.stall_limit is None else self._options.stall_limit
