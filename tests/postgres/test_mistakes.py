@@ -17,7 +17,7 @@ from aioq.errors import (
     ConfigurationError,
     InvalidOption,
 )
-from aioq.plugins import Fence, NewJob
+from aioq.plugins import Fence, NewJob, Settlement
 from aioq_postgres import PostgresBroker
 from aioq_postgres._rows import make_token, split_token
 
@@ -138,6 +138,25 @@ async def test_rights_that_a_worker_waits_for(strict: PostgresServer) -> None:
         await ann.enqueue(jobs, producer=b"producer", numbers={"q": 1})
         assert len((await ann.claim(["q"], 1, worker=ID, lease_ms=1000)).jobs) == 1
     await admin.close()
+
+
+async def test_tables_that_are_dropped_under_an_open_broker(
+    broker: PostgresBroker, sql: "asyncpg.Connection[asyncpg.Record]", schema: str
+) -> None:
+    """Each call says so in a sentence, and works again once they are there."""
+    token = Fence(ID, 1, ID, 0).pack()
+    await sql.execute(f'drop schema "{schema}" cascade')
+    for call in (
+        lambda: broker.upkeep(["q"], lease_ms=1000),
+        lambda: broker.claim(["q"], 1, worker=ID, lease_ms=1000),
+        lambda: broker.settle([Settlement(token, "completed")]),
+        lambda: broker.renew([token], 1000),
+        lambda: broker.beat(_worker()),
+    ):
+        with pytest.raises(BrokerError, match=r"does not exist; has 'aioq migrate' been run"):
+            await call()
+    await broker.migrate()
+    assert not (await broker.claim(["q"], 1, worker=ID, lease_ms=1000)).jobs
 
 
 async def test_rights_that_suffice(strict: PostgresServer) -> None:

@@ -8,7 +8,7 @@ import pytest
 from worker.harness import FaultyBroker, Log, ended, until, working
 
 from aioq import Aarq, Context
-from aioq.errors import BatchRejected, BrokerUnavailable
+from aioq.errors import BatchRejected, BrokerError, BrokerUnavailable
 from aioq.plugins import Settled, Settlement
 from aioq.testing import FakeClock
 from aioq.worker import _settler
@@ -16,7 +16,9 @@ from aioq.worker import _settler
 Ctx = Context[Any]
 
 ERRORS = pytest.mark.parametrize(
-    "error", [BrokerUnavailable("gone"), RuntimeError("a bug")], ids=["gone", "bug"]
+    "error",
+    [BrokerUnavailable("gone"), BrokerError("its tables are gone"), RuntimeError("a bug")],
+    ids=["gone", "broken", "bug"],
 )
 
 
@@ -49,7 +51,12 @@ async def test_no_call_that_fails_for_a_while_ends_the_worker(
         assert worker._running.attempts.running == 0
     if isinstance(error, BrokerUnavailable):
         assert len(log.of("broker.unavailable")) == 1
+    elif isinstance(error, BrokerError):
+        (line,) = log.of("worker.error")
+        assert line["reason"] == str(error)
+        assert "exc_info" not in line, "a sentence of the broker's needs no traceback"
     else:
+        assert all(line["exc_info"] for line in log.of("worker.error"))
         assert log.of("worker.error")
 
 
@@ -232,5 +239,5 @@ async def test_a_broker_that_answers_too_little_is_told(
         await ended(await good.enqueue())
     (line,) = log.of("worker.error")
     assert line["reason"] == (
-        "BrokerError: the broker answered 0 of 1 settlements: settle() has to answer each, in order"
+        "the broker answered 0 of 1 settlements: settle() has to answer each, in order"
     )

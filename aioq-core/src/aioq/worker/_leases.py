@@ -20,10 +20,10 @@ from aioq._broker import BaseBroker, LeaseClient
 from aioq._clock import monotonic
 from aioq._loop import current_loop
 from aioq._records import Renewed
-from aioq.errors import BrokerUnavailable
 from aioq.worker._attempts import Attempt, Attempts
 from aioq.worker._health import Health
 from aioq.worker._options import WorkerOptions
+from aioq.worker._trouble import Trouble
 
 __all__ = ["LeaseKeeper"]
 
@@ -75,7 +75,7 @@ class LeaseKeeper:
         self._loop = current_loop()
         self._ticked = self._turned = monotonic()
         self._warned = False
-        self._unavailable = False
+        self._trouble = Trouble("leases", health, log)
         self._due = monotonic() + self._interval
         self.news: deque[Renewed] = deque()
         """What the store said since the ticker last looked."""
@@ -112,13 +112,13 @@ class LeaseKeeper:
                 if monotonic() >= self._due:
                     self._renew_all(blocked)
             except Exception as exc:
-                self._failed(exc)
+                self._trouble.met(exc)
                 self._due = monotonic() + min(1.0, self._interval) * random.uniform(0.5, 1.0)
         try:
             if self._client is not None:
                 self._client.close()
         except Exception as exc:
-            self._failed(exc)
+            self._trouble.met(exc)
 
     def _renew_all(self, blocked: float) -> None:
         if self._options.stall_limit is not None and blocked > self._options.stall_limit:
@@ -132,7 +132,7 @@ class LeaseKeeper:
         ]
         for start in range(0, len(held), TOKENS_PER_CALL):
             self._renew(self._client, held[start : start + TOKENS_PER_CALL])
-        self._unavailable = False
+        self._trouble.over()
         self._health.ok("leases", idle=not held)
         self._due = monotonic() + self._interval
 
@@ -146,17 +146,6 @@ class LeaseKeeper:
                 attempt.trusted_until = trusted_until
         if renewed.lost or renewed.cancelled:
             self.news.append(renewed)
-
-    def _failed(self, exc: Exception) -> None:
-        if isinstance(exc, BrokerUnavailable):
-            reason = str(exc)
-            if not self._unavailable:
-                self._log.warning("broker.unavailable", loop="leases", reason=reason)
-        else:
-            reason = f"{type(exc).__name__}: {exc}"
-            self._log.error("worker.error", loop="leases", reason=reason, exc_info=True)
-        self._health.failed("leases", reason)
-        self._unavailable = True
 
     def _watch(self, blocked: float) -> None:
         if blocked <= WARN_AFTER:

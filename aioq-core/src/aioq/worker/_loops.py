@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 import anyio
 import anyio.lowlevel
 
-from aioq.errors import BrokerUnavailable
 from aioq.worker._health import Health
+from aioq.worker._trouble import Trouble
 
 __all__ = ["Rest", "Step", "run_loop"]
 
@@ -24,26 +24,19 @@ Step: TypeAlias = Callable[[], Awaitable[Rest | None]]
 async def run_loop(
     name: str, step: Step, *, stopping: anyio.Event, health: Health, log: Any
 ) -> None:
-    """Repeat ``step`` until ``stopping`` is set.
-
-    A store that is out of reach is reported once, any other error each time.
-    """
+    """Repeat ``step`` until ``stopping`` is set."""
+    trouble = Trouble(name, health, log)
     pause = 0.0
     while not stopping.is_set():
         try:
             rest = await step()
-        except BrokerUnavailable as exc:
-            health.failed(name, str(exc))
-            if not pause:
-                log.warning("broker.unavailable", loop=name, reason=str(exc))
         except Exception as exc:
-            reason = f"{type(exc).__name__}: {exc}"
-            health.failed(name, reason)
-            log.error("worker.error", loop=name, reason=reason, exc_info=True)
+            trouble.met(exc)
         else:
             health.ok(name)
             if pause:
                 log.info("broker.back", loop=name)
+                trouble.over()
                 pause = 0.0
             # a store in memory answers without ever yielding
             await (anyio.lowlevel.checkpoint() if rest is None else rest())

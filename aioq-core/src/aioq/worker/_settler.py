@@ -16,9 +16,10 @@ from aioq import _background
 from aioq._broker import BaseBroker
 from aioq._records import Settled, Settlement
 from aioq._wire import Note, encode_note
-from aioq.errors import BatchRejected, BrokerError, BrokerUnavailable
+from aioq.errors import BatchRejected, BrokerError
 from aioq.worker._attempts import Attempt
 from aioq.worker._health import Health
+from aioq.worker._trouble import Trouble
 
 __all__ = ["Ending", "Settler"]
 
@@ -74,7 +75,7 @@ class Settler:
         self._batches: deque[_Batch] = deque()
         self._calls = 0
         self._tasks: set[_background.Task] = set()
-        self._unavailable = False
+        self._trouble = Trouble("settle", health, log)
         self._change = anyio.Event()
         self.given_up = False
         self._bytes = 0
@@ -184,19 +185,12 @@ class Settler:
                 _check_number(len(settlements), len(answers))
             except BatchRejected:
                 raise
-            except BrokerUnavailable as exc:
-                if not self._unavailable:
-                    self._log.warning("broker.unavailable", loop="settle", reason=str(exc))
-                self._health.failed("settle", str(exc))
             except Exception as exc:
-                reason = f"{type(exc).__name__}: {exc}"
-                self._log.error("worker.error", loop="settle", reason=reason, exc_info=True)
-                self._health.failed("settle", reason)
+                self._trouble.met(exc)
             else:
                 self._health.ok("settle")
-                self._unavailable = False
+                self._trouble.over()
                 return answers
-            self._unavailable = True
             for ending in endings:
                 ending.repeated = True
             await anyio.sleep(pause * random.uniform(0.5, 1.0))
