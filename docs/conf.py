@@ -19,6 +19,8 @@ from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
+from aioq._contract import BrokerContract
+
 ROOT = Path(__file__).parent.parent
 
 project = "aioq"
@@ -121,7 +123,10 @@ def docstrings(module_name: str) -> str:
             continue
         if isinstance(value, type):
             lines += [f".. autoclass:: {module_name}.{name}", "   :members:"]
-            lines += [] if value.__base__ is object else ["   :show-inheritance:"]
+            if value.__base__ is BrokerContract:  # private: described as a part of BaseBroker
+                lines += ["   :inherited-members: ABC"]
+            elif value.__base__ is not object:
+                lines += ["   :show-inheritance:"]
         elif inspect.isroutine(value):
             lines += [f".. autofunction:: {module_name}.{name}"]
         else:

@@ -2,18 +2,12 @@
 
 import inspect
 
-from aioq._broker import BaseBroker
+from aioq._contract import BrokerContract
 from aioq.testing.conformance import CASES, ELSEWHERE, BrokerSuite, ModelSuite, coverage, table
 from aioq.testing.conformance._cases import covered_by, each_test
 
 LATER = {44, *range(52, 64)}
 """Deadlines, unique keys, groups, rate limits, dependencies."""
-
-FOR_USERS = {
-    *("ask_cancel", "bind", "cancel_job", "delete_job", "find_info", "get_job", "list_jobs"),
-    *("list_workers", "pause_queue", "prune", "purge", "queue_stats", "resume_queue", "retry_job"),
-}
-"""Written once in ``BaseBroker`` on top of the contract, so no broker's business."""
 
 ON_A_CONNECTION = {"enqueue_inside", "enqueue_inside_sync"}
 """The connection is one of the caller's, of a driver that the kit does not know: each broker that
@@ -34,10 +28,10 @@ def test_no_number_is_forgotten() -> None:
 def test_every_method_of_the_contract_is_proved() -> None:
     contract = {
         name
-        for name, member in vars(BaseBroker).items()
+        for name, member in vars(BrokerContract).items()
         if not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, property))
     }
-    missing = contract - FOR_USERS - ON_A_CONNECTION - coverage(BrokerSuite).keys()
+    missing = contract - ON_A_CONNECTION - coverage(BrokerSuite).keys()
     assert not missing, f"no test of the kit names {sorted(missing)}"
 
 

@@ -219,7 +219,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    monkeypatch.setattr("aioq._broker.anyio.sleep", sleep)
+    monkeypatch.setattr("aioq._contract.anyio.sleep", sleep)
     return slept
 
 

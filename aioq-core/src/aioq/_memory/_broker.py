@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 import anyio
 import anyio.lowlevel
 
-from aioq._broker import BaseBroker, LeaseClient
+from aioq._broker import BaseBroker
 from aioq._clock import wall_ms
+from aioq._contract import LeaseClient
 from aioq._loop import call_soon, current_loop
 from aioq._memory._store import Store
 from aioq._namespace import DEFAULT_NAMESPACE

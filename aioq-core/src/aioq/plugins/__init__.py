@@ -1,6 +1,7 @@
 """All that a plugin author needs: the hooks, the spec records and the base classes."""
 
-from aioq._broker import BaseBroker, JobPage, LeaseClient
+from aioq._broker import BaseBroker, JobPage
+from aioq._contract import LeaseClient
 from aioq._fence import Fence
 from aioq._loop import Loop, call_soon, current_loop
 from aioq._namespace import DEFAULT_NAMESPACE

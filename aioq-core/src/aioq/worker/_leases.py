@@ -16,8 +16,9 @@ from contextvars import Context
 from types import FrameType
 from typing import Any
 
-from aioq._broker import BaseBroker, LeaseClient
+from aioq._broker import BaseBroker
 from aioq._clock import monotonic
+from aioq._contract import LeaseClient
 from aioq._loop import current_loop
 from aioq._records import Renewed
 from aioq.worker._attempts import Attempt, Attempts
