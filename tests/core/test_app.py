@@ -29,6 +29,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Registry:
     """Core with no plugin installed."""
     own = Registry(external=False)
     monkeypatch.setattr("aioq._app.registry", lambda external=True: own)
+    monkeypatch.setattr("aioq._brokers.registry", lambda external=True: own)
     return own
 
 

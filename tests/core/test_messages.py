@@ -87,7 +87,7 @@ async def unknown_task(case: Case) -> object:
 )
 async def no_broker(case: Case) -> object:
     case.patch.delenv("AIOQ_BROKER_URL", raising=False)
-    case.patch.setattr("aioq._app.registry", lambda external=True: Registry(external=False))
+    case.patch.setattr("aioq._brokers.registry", lambda external=True: Registry(external=False))
     return Aarq().broker
 
 

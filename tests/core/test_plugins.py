@@ -271,9 +271,10 @@ async def test_plugins_false_leaves_out_all_but_the_broker_asked_for(
         found=[Point("a", theirs), Point("b", plugin(aioq_configure=lambda app: breaks()))]
     )
     none = Registry(external=False)
-    monkeypatch.setattr(
-        "aioq._app.registry", lambda external=True: everything if external else none
-    )
+    for module in ("_app", "_brokers"):
+        monkeypatch.setattr(
+            f"aioq.{module}.registry", lambda external=True: everything if external else none
+        )
     with pytest.raises(
         ConfigurationError, match=r"^the memory broker's URL is memory://, got 'thei"
     ):

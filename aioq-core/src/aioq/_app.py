@@ -2,12 +2,10 @@
 
 import difflib
 import os
-import re
 import threading
 import warnings
 from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
-from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
@@ -15,6 +13,7 @@ import anyio.to_thread
 
 from aioq import _portal
 from aioq._broker import BaseBroker
+from aioq._brokers import broker_of, default_broker
 from aioq._codec import Codec
 from aioq._connections import Connections
 from aioq._job import Job
@@ -23,12 +22,7 @@ from aioq._options import TaskOptions, check_name, unknown_option
 from aioq._runtime import Runtime
 from aioq._serializer import Serializer
 from aioq._task import TaskDef, TaskReader, task_name_of
-from aioq.errors import (
-    ConfigurationError,
-    EnqueueManyError,
-    NoBroker,
-    UnknownTask,
-)
+from aioq.errors import ConfigurationError, EnqueueManyError, UnknownTask
 from aioq.middleware import Around, FunctionMiddleware, Middleware
 from aioq.plugins._registry import registry
 
@@ -41,9 +35,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 M = TypeVar("M", bound=Middleware | Around)
 
-BROKER_URL = "AIOQ_BROKER_URL"
 NAMESPACE = "AIOQ_NAMESPACE"
-DEFAULT_URL = "sqlite:///aioq.db"
 
 Lifespan = Callable[["Aarq"], AbstractAsyncContextManager[Any]]
 
@@ -239,7 +231,7 @@ class Aarq:
             NoBroker: none was given and none is to be had.
         """
         if self._broker is None:
-            self._broker = self._placed(_default_broker())
+            self._broker = self._placed(default_broker())
         return self._broker
 
     def _placed(self, broker: BaseBroker) -> BaseBroker:
@@ -415,79 +407,6 @@ class Aarq:
                 RuntimeWarning,
                 stacklevel=6,
             )
-
-
-def broker_of(broker: BaseBroker | str) -> BaseBroker:
-    """The broker itself, or the one that serves this URL.
-
-    Raises:
-        ConfigurationError: it is neither, or no installed broker serves the scheme.
-    """
-    if isinstance(broker, BaseBroker):
-        return broker
-    return _served(broker)
-
-
-def _served(broker: object) -> BaseBroker:
-    if not isinstance(broker, str):
-        raise ConfigurationError(f"broker must be a broker or a URL, got {broker!r}")
-    scheme, separator, _ = broker.partition("://")
-    found = registry()
-    served = {name: spec for spec in found.brokers().values() for name in spec.schemes}
-    if not separator or scheme not in served:
-        raise ConfigurationError(
-            f"no installed broker serves {_without_password(broker)!r}; installed schemes: "
-            f"{', '.join(f'{name}://' for name in sorted(served))}{_missing(scheme)}"
-        )
-    made: BaseBroker = found.load_broker(served[scheme])(broker)
-    return made
-
-
-_SHIPPED = {
-    "postgres": "aioq-postgres",
-    "postgresql": "aioq-postgres",
-    "redis": "aioq-redis",
-    "rediss": "aioq-redis",
-    "sqlite": "aioq-sqlite",
-    "unix": "aioq-redis",
-}
-
-
-def _missing(scheme: str) -> str:
-    return f"; for {scheme}:// pip install {_SHIPPED[scheme]}" if scheme in _SHIPPED else ""
-
-
-_PASSWORD = re.compile(r"(pass(?:word|wd)?=)[^&\s]*", re.IGNORECASE)
-"""A parameter of a URL, or a word of a PostgreSQL connection string."""
-
-
-def _without_password(url: str) -> str:
-    hidden = _PASSWORD.sub(r"\1***", url)
-    head, at, tail = hidden.rpartition("@")
-    if not at:
-        return hidden
-    scheme, separator, credentials = head.partition("://")
-    if not separator:
-        scheme, credentials = "", head
-    return f"{scheme}{separator}{credentials.partition(':')[0]}:***@{tail}"
-
-
-def _default_broker() -> BaseBroker:
-    url = os.environ.get(BROKER_URL)
-    if url:
-        return broker_of(url)
-    if "SQLiteBroker" not in registry().brokers():
-        raise NoBroker(
-            f"no broker: pass one to Aarq(...), set {BROKER_URL}, or "
-            f"'pip install aioq-sqlite' for the embedded default"
-        )
-    warnings.warn(
-        f"no broker was given and {BROKER_URL} is not set: jobs are kept in "
-        f"{Path('aioq.db').absolute()}",
-        RuntimeWarning,
-        stacklevel=4,
-    )
-    return broker_of(DEFAULT_URL)
 
 
 def _origin(fn: Callable[..., Any]) -> str:

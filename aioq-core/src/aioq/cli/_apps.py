@@ -15,8 +15,9 @@ from typing import Any
 
 import click
 
-from aioq._app import BROKER_URL, Aarq
+from aioq._app import Aarq
 from aioq._broker import BaseBroker
+from aioq._brokers import BROKER_URL
 from aioq._task import TaskDef
 from aioq.errors import ConfigurationError, UnknownTask
 

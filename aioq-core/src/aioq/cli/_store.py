@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 import click
 
-from aioq._app import BROKER_URL, NAMESPACE, Aarq
+from aioq._app import NAMESPACE, Aarq
+from aioq._brokers import BROKER_URL
 from aioq._records import Status
 from aioq.cli._apps import connected
 from aioq.cli._root import Commands

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import click
 
-from aioq._app import BROKER_URL, Aarq
+from aioq._app import Aarq
+from aioq._brokers import BROKER_URL
 from aioq._records import STATUSES, Filter, Status
 from aioq.cli._apps import choose_app
 from aioq.cli._deleting import delete_matching
