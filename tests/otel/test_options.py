@@ -174,6 +174,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from aioq import Aarq, Worker, WorkerOptions
+from aioq_otel._telemetry import LOOK_EVERY
 
 app = Aarq("memory://")
 
@@ -189,8 +190,10 @@ async def main():
     spans, reader, provider = InMemorySpanExporter(), InMemoryMetricReader(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(spans))
     trace.set_tracer_provider(provider)
+    await anyio.sleep(LOOK_EVERY)
     await run()
     metrics.set_meter_provider(MeterProvider([reader]))
+    await anyio.sleep(LOOK_EVERY)
     await run()
     print([span.name for span in spans.get_finished_spans()])
     told = reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics

@@ -1,7 +1,8 @@
 """What the spans and figures of an app are made with."""
 
 from importlib.metadata import version
-from typing import Any
+from time import monotonic
+from typing import Any, Final
 
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import MeterProvider
@@ -16,6 +17,9 @@ from aioq_otel._server import server_of
 from aioq_otel._tally import Attributes
 
 __all__ = ["Telemetry"]
+
+LOOK_EVERY: Final = 0.1
+"""Seconds after which an SDK that was set up late is noticed."""
 
 
 class Telemetry:
@@ -37,6 +41,7 @@ class Telemetry:
         self._tracer_provider = tracer_provider
         self._meter_provider = meter_provider
         self._traces = self._measures = False
+        self._look_again = 0.0
         self.options = options
         self.tracer = trace.get_tracer(
             names.SCOPE, version("aioq-otel"), tracer_provider, names.SCHEMA_URL
@@ -47,16 +52,20 @@ class Telemetry:
         self.server: Attributes = {} if app is None else server_of(app.broker.url)
 
     def traces(self) -> bool:
-        """Whether there is an SDK for spans. Asked per job: it may be set up late."""
-        if not self._traces:
-            self._traces = _any_real(self._tracer_provider, trace.get_tracer_provider())
-        return self._traces
+        """Whether there is an SDK for spans."""
+        return self._traces or self._look()[0]
 
     def measures(self) -> bool:
         """Whether there is an SDK for metrics."""
-        if not self._measures:
+        return self._measures or self._look()[1]
+
+    def _look(self) -> tuple[bool, bool]:
+        """An SDK may be set up late. Asked per job, that costs more than all else without one."""
+        if monotonic() >= self._look_again:
+            self._traces = _any_real(self._tracer_provider, trace.get_tracer_provider())
             self._measures = _any_real(self._meter_provider, metrics.get_meter_provider())
-        return self._measures
+            self._look_again = monotonic() + LOOK_EVERY
+        return self._traces, self._measures
 
     def providers(self) -> list[Any]:
         """Those of both, as they are now."""
