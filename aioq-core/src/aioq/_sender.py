@@ -37,7 +37,17 @@ class _Call:
     jobs: Sequence[NewJob]
     since: float
     answers: list[Answer] = field(default_factory=list[Answer])
-    done: anyio.Event = field(default_factory=anyio.Event)
+
+
+class _Batch:
+    """Whole calls that travel together; one event serves all who wait for them."""
+
+    __slots__ = ("calls", "done", "size")
+
+    def __init__(self) -> None:
+        self.calls: list[_Call] = []
+        self.size = 0
+        self.done = anyio.Event()
 
 
 class Sender:
@@ -57,7 +67,7 @@ class Sender:
         self._patience = patience
         self._producer = os.urandom(8)
         self._numbers: dict[str, int] = {}
-        self._waiting: deque[_Call] = deque()
+        self._waiting: deque[_Batch] = deque()
         self._sending = False
         self._task: _background.Task | None = None
 
@@ -69,12 +79,22 @@ class Sender:
         if not self._sending and len(jobs) == 1:
             return await self._send_at_once(jobs)
         call = _Call(jobs, monotonic())
-        self._waiting.append(call)
+        batch = self._join(call)
         if not self._sending:
             self._sending = True
             self._go_on()
-        await call.done.wait()
+        await batch.done.wait()
         return call.answers
+
+    def _join(self, call: _Call) -> _Batch:
+        """The batch it goes with: up to what the broker takes at once; a larger call goes alone."""
+        batch = self._waiting[-1] if self._waiting else None
+        if batch is None or batch.size + len(call.jobs) > self._broker.capabilities.max_batch:
+            batch = _Batch()
+            self._waiting.append(batch)
+        batch.calls.append(call)
+        batch.size += len(call.jobs)
+        return batch
 
     async def _send_at_once(self, jobs: Sequence[NewJob]) -> list[Answer]:
         self._sending = True
@@ -116,19 +136,13 @@ class Sender:
                 with suppress(BatchRejected):
                     await self._submit(*unanswered)
             while self._waiting:
-                await self._send(self._gather())
+                batch = self._waiting.popleft()
+                try:
+                    await self._send(batch.calls)
+                finally:
+                    batch.done.set()
         finally:
             self._sending = False
-
-    def _gather(self) -> list[_Call]:
-        """Whole calls, up to what the broker takes at once; a larger one goes alone."""
-        most = self._broker.capabilities.max_batch
-        calls = [self._waiting.popleft()]
-        size = len(calls[0].jobs)
-        while self._waiting and size + len(self._waiting[0].jobs) <= most:
-            calls.append(self._waiting.popleft())
-            size += len(calls[-1].jobs)
-        return calls
 
     async def _send(self, calls: list[_Call]) -> None:
         """Answer every one of these calls, whatever happens."""
@@ -143,9 +157,6 @@ class Sender:
                 call.answers.extend([lost] * (len(call.jobs) - len(call.answers)))
             if not isinstance(exc, Exception):
                 raise
-        finally:
-            for call in calls:
-                call.done.set()
 
     async def _send_together(self, calls: list[_Call]) -> None:
         try:
