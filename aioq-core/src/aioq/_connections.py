@@ -91,10 +91,10 @@ class Connections:
             yield
         finally:
             use.keeper = None
-            if not use.lock.locked():  # not ``_close``: the loop ends
-                self._uses.pop(loop, None)
             with anyio.CancelScope(shield=True):
-                await use.client.close()
+                if not use.lock.locked():  # not ``_close``: the loop ends
+                    self._uses.pop(loop, None)
+                    await use.client.close()
                 await self._broker.close()
 
     async def enter(self) -> None:

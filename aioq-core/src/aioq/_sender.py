@@ -124,8 +124,8 @@ class Sender:
         self._task = _background.start(self._run(unanswered), "aioq.enqueue", self._context)
 
     async def close(self) -> None:
-        """Give up what is still on its way: the loop ends."""
-        if self._sending and self._task is not None:
+        """Give up what is still on its way: the loop ends, and nobody waits any more."""
+        if self._task is not None and not self._task.done():
             self._task.cancel()
             with suppress(anyio.get_cancelled_exc_class()):
                 await _background.join(self._task)
