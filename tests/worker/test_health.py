@@ -234,13 +234,16 @@ async def test_a_plain_function_that_outlives_its_job_keeps_its_slot(
 async def test_the_port_answers_while_the_loop_is_blocked(
     app: Aarq, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blocked, answered = threading.Event(), threading.Event()
+    looks, blocked, answered = threading.Event(), threading.Event(), threading.Event()
 
     def probe(port: int | None) -> None:
+        looks.set()
         blocked.wait(PATIENCE)
-        while (ask(port, "/livez")[0], ask(port, "/readyz")[0]) != (503, 503):
+        until_then = time.monotonic() + PATIENCE
+        while time.monotonic() < until_then and not answered.is_set():
+            if (ask(port, "/livez")[0], ask(port, "/readyz")[0]) == (503, 503):
+                answered.set()
             time.sleep(0.01)
-        answered.set()
 
     @app.task
     async def blocker(ctx: Ctx) -> None:
@@ -251,6 +254,7 @@ async def test_the_port_answers_while_the_loop_is_blocked(
         await until(lambda: worker.health_port)
         async with anyio.create_task_group() as group:
             group.start_soon(anyio.to_thread.run_sync, probe, worker.health_port)
+            await until(looks.is_set)  # a loop that is blocked starts no thread
             await blocker.enqueue()
         assert answered.is_set()
         await until(lambda: ask(worker.health_port, "/livez")[0] == 200)
