@@ -139,6 +139,24 @@ async def test_patience_ends_with_an_error_for_each_caller(
         )
 
 
+async def test_time_before_an_outage_takes_nothing_of_the_patience(pauses: list[float]) -> None:
+    """A long ``enqueue_many``, or a queue of callers: the store answers, only slowly."""
+
+    class Slow(MemoryBroker):
+        capabilities = MemoryBroker.capabilities._replace(max_enqueue=2)
+        calls = 0
+
+        async def enqueue(self, jobs: Any, **numbered: Any) -> list[Added]:
+            self.calls += 1
+            if 3 <= self.calls <= 7:
+                raise BrokerUnavailable("away")
+            pauses.append(20.0)
+            return list(await super().enqueue(jobs, **numbered))
+
+    answers = await Sender(Slow(), patience=30.0).send([record(n) for n in range(8)])
+    assert [type(answer) for answer in answers] == [Added] * 8
+
+
 class Picky(MemoryBroker):
     """Rejects batches that hold a job of the task ``bad``."""
 
@@ -232,13 +250,14 @@ async def test_the_sending_task_does_not_inherit_a_callers_context(
     assert seen == ["none"]
 
 
-async def test_a_sender_that_is_stopped_answers_those_who_wait() -> None:
+@pytest.mark.parametrize("count", [1, 2])
+async def test_a_sender_that_is_stopped_answers_those_who_wait(count: int) -> None:
     class Stopped(MemoryBroker):
         async def enqueue(self, jobs: Any, **numbered: Any) -> list[Added]:
             raise asyncio.CancelledError
 
     sender = Sender(Stopped())
-    for answer in await sender.send([record(1), record(2)]):
+    for answer in await sender.send([record(n) for n in range(count)]):
         assert isinstance(answer, EnqueueError)
         assert str(answer) == "the enqueue was interrupted (CancelledError()); it may be stored"
 

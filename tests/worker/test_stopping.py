@@ -277,6 +277,34 @@ async def test_the_end_of_the_loop_loses_no_job(broker: FaultyBroker, log: Log) 
     assert info.retries == 0
 
 
+@on_asyncio
+async def test_the_end_of_the_loop_says_nothing_of_an_outcome_on_its_way(
+    broker: FaultyBroker, log: Log
+) -> None:
+    """Whether the store has it nobody has heard: neither that it is stale, nor that it is not."""
+    app = Aarq(broker, plugins=False)
+
+    async def main() -> None:
+        sent = anyio.Event()
+
+        async def silent(settlements: Any) -> Any:
+            sent.set()
+            await anyio.sleep_forever()
+
+        broker.settle = silent  # type: ignore[method-assign]
+
+        @app.task
+        async def quick(ctx: Ctx) -> None: ...
+
+        await quick.enqueue()
+        task = asyncio.create_task(Worker(app).run())
+        await sent.wait()
+        assert not task.done()
+
+    await anyio.to_thread.run_sync(lambda: asyncio.run(main()))
+    assert log.of("job.stale") == []
+
+
 async def test_a_stop_before_the_start_is_complete(broker: FaultyBroker, log: Log) -> None:
     at: list[str] = []
     starting, go = anyio.Event(), anyio.Event()

@@ -12,7 +12,15 @@ if TYPE_CHECKING:
 else:
     Loop = Any
 
-__all__ = ["Loop", "call_soon", "current_loop", "has_ended", "is_running", "unwinds"]
+__all__ = [
+    "Loop",
+    "call_soon",
+    "cancelled_from_outside",
+    "current_loop",
+    "has_ended",
+    "is_running",
+    "unwinds",
+]
 
 
 def current_loop() -> Loop:
@@ -55,6 +63,16 @@ def call_soon(loop: Loop, function: Callable[..., Any], *args: Any) -> None:
     except RuntimeError:
         # closed, and all who waited in it are gone; trio's RunFinishedError is one as well
         return
+
+
+def cancelled_from_outside() -> bool:
+    """Of a cancel that was just met: whether this task was told to end, which on asyncio is not
+    certain: what it waits for may have raised the same. On trio it always was."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return True
+    return task is not None and task.cancelling() > 0
 
 
 def unwinds(error: BaseException) -> bool:

@@ -21,6 +21,7 @@ import anyio
 from aioq import _background
 from aioq._broker import BaseBroker
 from aioq._clock import monotonic
+from aioq._loop import cancelled_from_outside
 from aioq._records import Added, NewJob
 from aioq.errors import AioqError, BatchRejected, BrokerUnavailable, EnqueueError
 
@@ -70,6 +71,8 @@ class Sender:
         self._waiting: deque[_Batch] = deque()
         self._sending = False
         self._task: _background.Task | None = None
+        self._gone_since: float | None = None
+        """The store has been out of reach since this instant (monotonic)."""
 
     async def send(self, jobs: Sequence[NewJob]) -> list[Answer]:
         """One answer per job, in order: stored, or why not.
@@ -105,7 +108,9 @@ class Sender:
             return list(await answers)
         except BatchRejected as exc:
             return [_refused(exc)]
-        except anyio.get_cancelled_exc_class():
+        except anyio.get_cancelled_exc_class() as exc:
+            if not cancelled_from_outside():
+                return [_interrupted(exc)]
             # the store may have it or not: sent again under its number it has it once
             unanswered = numbered
             raise
@@ -152,9 +157,9 @@ class Sender:
             else:
                 await self._send_together(calls)
         except BaseException as exc:
-            lost = EnqueueError(f"the enqueue was interrupted ({exc!r}); it may be stored")
             for call in calls:
-                call.answers.extend([lost] * (len(call.jobs) - len(call.answers)))
+                missing = len(call.jobs) - len(call.answers)
+                call.answers.extend([_interrupted(exc)] * missing)
             if not isinstance(exc, Exception):
                 raise
 
@@ -196,18 +201,19 @@ class Sender:
         self, jobs: Sequence[NewJob], numbers: dict[str, int], since: float
     ) -> Sequence[Answer]:
         """One numbered call, repeated with the same numbers while the store is out of reach and the
-        patience of the caller who has waited longest lasts.
+        patience of the caller who has waited longest lasts; time before the outage does not count.
 
         Raises:
             BatchRejected: an item cannot be stored; nothing was.
         """
-        deadline = since + self._patience
         pause = 0.05
         while True:
             try:
-                return await self._broker.enqueue(jobs, producer=self._producer, numbers=numbers)
+                answers = await self._broker.enqueue(jobs, producer=self._producer, numbers=numbers)
             except BrokerUnavailable as exc:
-                if monotonic() + pause > deadline:
+                if self._gone_since is None:
+                    self._gone_since = monotonic()
+                if monotonic() + pause > max(since, self._gone_since) + self._patience:
                     lost = EnqueueError(
                         f"{self._broker.url} did not answer for {self._patience:g} s ({exc}); "
                         f"the job may be stored or not"
@@ -221,9 +227,16 @@ class Sender:
                 refused = EnqueueError(f"the enqueue failed: {type(exc).__name__}: {exc}")
                 refused.__cause__ = exc
                 return [refused] * len(jobs)
+            else:
+                self._gone_since = None
+                return answers
             await anyio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, 2.0)
 
 
 def _refused(error: BatchRejected) -> EnqueueError:
     return EnqueueError(f"the store refused it: {error}")
+
+
+def _interrupted(error: BaseException) -> EnqueueError:
+    return EnqueueError(f"the enqueue was interrupted ({error!r}); it may be stored")

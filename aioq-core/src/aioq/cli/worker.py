@@ -102,14 +102,14 @@ class _Command(click.Command):
     type=click.Choice(["cancel", "continue"]),
     default="cancel",
     show_default=True,
-    help="For jobs lost to others.",
+    help="When another took the job.",
 )
 @click.option(
     "--unknown-task-grace",
     default=600.0,
     show_default=True,
     metavar="SECONDS",
-    help="Time unknown tasks wait.",
+    help="Wait for a newer worker.",
 )
 @click.option(
     "--stall-limit",

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from aioq._describe import describe
-from aioq._loop import unwinds
+from aioq._loop import cancelled_from_outside, unwinds
 from aioq._task import TaskDef
 from aioq.middleware import RunningJob
 from aioq.middleware._instructions import instruction_in
@@ -33,7 +33,7 @@ def innermost_of(task: TaskDef[Any, Any], threads: Threads) -> Handler:
         try:
             return await fn(job.ctx, *job.args, **job.kwargs)
         except asyncio.CancelledError as exc:
-            if _cancelled_from_outside():
+            if cancelled_from_outside():
                 raise
             raise RuntimeError(CANCELLED_ITSELF) from exc
         except BaseExceptionGroup as exc:
@@ -54,8 +54,3 @@ def innermost_of(task: TaskDef[Any, Any], threads: Threads) -> Handler:
             raise RuntimeError(f"the task raised {describe(exc)}") from exc
 
     return call
-
-
-def _cancelled_from_outside() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -131,14 +131,12 @@ class Settler:
         try:
             while self._batches:
                 batch = self._batches.popleft()
-                try:
-                    await self._send(batch.endings)
-                finally:
-                    self.open -= len(batch.endings)
-                    self._bytes -= batch.size
-                    self._change.set()
-                    if not self.given_up:
-                        self._tell(batch.endings)
+                await self._send(batch.endings)
+                # who is cancelled before has heard nothing, and tells nobody anything
+                self.open -= len(batch.endings)
+                self._bytes -= batch.size
+                self._change.set()
+                self._tell(batch.endings)
         finally:
             self._calls -= 1
 
