@@ -54,27 +54,28 @@ async def under_load(hand: Hand, disturb: Callable[[], Awaitable[object]], times
     """
     accepted: list[Any] = []
     progress = asyncio.Event()
-    finished = False
+    broken_enough = asyncio.Event()
+    produced = asyncio.Event()  # later: the last jobs may be on their way then
 
     async def produce() -> None:
-        while not finished:
+        while not broken_enough.is_set():
             accepted.extend(await hand.add(5))
             progress.set()
+        produced.set()
 
     async def break_things() -> None:
-        nonlocal finished
         for _ in range(times):
             enough = len(accepted) + 25
             while len(accepted) < enough:
                 progress.clear()
                 await progress.wait()
             await disturb()
-        finished = True
+        broken_enough.set()
 
     async with asyncio.timeout(120), asyncio.TaskGroup() as group:
         group.create_task(produce())
         group.create_task(break_things())
-        group.create_task(hand.work(lambda: finished))
+        group.create_task(hand.work(produced.is_set))
     return accepted
 
 
