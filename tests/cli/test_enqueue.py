@@ -182,6 +182,15 @@ def test_wait_gives_up_after_the_timeout(run):
     job_id = done.out.strip()
     assert (done.code, done.err) == (
         1,
+        "no worker serves queue 'default' now: start one with 'aioq worker tasks:app'\n"
         f"error: job {job_id} of task 'tasks.compute' has not finished after 0.01 s: it is "
-        f"pending; does a worker run? see 'aioq workers'\n",
+        f"pending\n",
+    )
+
+
+def test_wait_says_that_the_queue_is_paused(run):
+    run("queues", "pause", "tasks:app", "default")
+    done = run("enqueue", "tasks:app", "compute", "5", "--wait", "--timeout", "0.01")
+    assert done.err.splitlines()[1] == (
+        "queue 'default' is paused: 'aioq queues resume tasks:app default' ends that"
     )

@@ -82,7 +82,8 @@ def test_wait(shell, project, environment):
     with worker:
         wait = ("--wait", "--timeout", "30")
         done = shell("enqueue", "tasks:app", "compute", "5", *wait)
-        assert (done.code, done.err) == (0, "")
+        # stderr may tell that no worker is there yet: this one has only begun to start
+        assert done.code == 0
         job_id, result = done.out.splitlines()
         assert (len(job_id), result) == (36, "10")
 

@@ -71,6 +71,9 @@ def test_a_burst_shows_its_progress_and_tears_no_line(fill, terminal, loop):
     *lines, last = screen.lines
     assert last == "", "nothing of the bar is left"
     assert not [line for line in lines if BAR.search(line)]
+    (end,) = [line for line in lines if line.startswith("30 jobs in ")]
+    assert end.endswith(" s: 29 completed, 1 failed")
+    lines.remove(end)
     logs = [json.loads(line) for line in lines if line.startswith("{")]
     assert [log["event"] for log in logs] == [
         *("worker.starting", "worker.started", "job.failed", "worker.stopping", "worker.stopped"),

@@ -18,6 +18,11 @@ class Queue(NamedTuple):
     stats: QueueStats
     workers: int | None
 
+    @property
+    def name(self) -> str:
+        """The queue's name."""
+        return self.stats.queue
+
 
 async def read_queues(broker: BaseBroker, declared: Iterable[str]) -> list[Queue]:
     """All queues that the store knows, an app declares or a worker serves, ordered by name."""

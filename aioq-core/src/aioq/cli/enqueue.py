@@ -7,6 +7,7 @@ from typing import Any
 import click
 import msgspec
 
+from aioq._app import Aarq
 from aioq._codec import Codec
 from aioq._job import Job
 from aioq._json import JSONSerializer
@@ -16,6 +17,7 @@ from aioq._wire import Body
 from aioq.cli._apps import connected, load_app, task_of
 from aioq.cli._jobs import as_record
 from aioq.cli._output import as_json, note, print_json
+from aioq.cli._queues import read_queues
 from aioq.errors import InvalidOption
 
 __all__ = ["command"]
@@ -124,6 +126,7 @@ def command(
             if not json:
                 click.echo(job.id)
             if wait:
+                await _tell_unserved(app, app_path, job.queue)
                 await _wait(job, timeout)
             if json:
                 print_json(as_record(job, result=wait))
@@ -151,13 +154,21 @@ def _by_annotations(
     return task.signature.unpack(body, codec)
 
 
+async def _tell_unserved(app: Aarq, app_path: str, queue: str) -> None:
+    """Say why it may wait long: nobody serves the queue, or it is paused."""
+    (found,) = [each for each in await read_queues(app.broker, [queue]) if each.name == queue]
+    if found.workers == 0:
+        note(f"no worker serves queue {queue!r} now: start one with 'aioq worker {app_path}'")
+    if found.stats.paused:
+        note(f"queue {queue!r} is paused: 'aioq queues resume {app_path} {queue}' ends that")
+
+
 async def _wait(job: Job[Any], timeout: float | None) -> None:
     try:
         await job.finished(timeout)
     except TimeoutError as exc:
         await job.refresh()
-        hint = "; does a worker run? see 'aioq workers'" if job.status == "pending" else ""
-        raise click.ClickException(f"{exc}: it is {job.status}{hint}") from exc
+        raise click.ClickException(f"{exc}: it is {job.status}") from exc
 
 
 def _tell_end(job: Job[Any], *, show_result: bool) -> None:
