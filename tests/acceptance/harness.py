@@ -108,6 +108,12 @@ class WorkerProcess:
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
+    def gone_by(self, number: int) -> bool:
+        """Whether it has left; else it is signalled, and again at the next look: what comes soon
+        after the first signal does not count."""
+        self.process.send_signal(number)
+        return self.process.poll() is not None
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()

@@ -26,7 +26,6 @@ from acceptance.harness import (
     runs,
 )
 from acceptance.stores import STORES
-from servers.ports import free_port
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 on_one_store = pytest.mark.parametrize("place", ["sqlite"], indirect=True)
@@ -135,7 +134,7 @@ async def test_a_second_signal_takes_all_down_at_once(
     await two_running(jobs, journal, tmp_path / "never")
     worker.signal(signal.SIGINT)
     await eventually(lambda: len(worker.logged("worker.stopping")) == 3, 5)
-    worker.signal(signal.SIGINT)
+    await eventually(lambda: worker.gone_by(signal.SIGINT), 5)
     assert worker.wait(timeout=2) == 128 + signal.SIGINT
     await eventually(lambda: gone(children), 2)
 
@@ -205,14 +204,15 @@ async def test_the_health_port_tells_of_the_stores_loss_and_return_within_ten_se
     tmp_path: Path,
     unavailable: Callable[[str], NoReturn],
 ) -> None:
-    store, port = STORES[kind], free_port()
+    store = STORES[kind]
     if (missing := store.missing()) is not None:
         unavailable(missing)
     server = store.server(tmp_path / "own") if store.server else LockedFile(broker_url)
     with closing(server):
         await anyio.to_thread.run_sync(server.start)
         fleet.env["AIOQ_BROKER_URL"] = server.url
-        worker = await fleet.start("--processes", "2", "--health-port", str(port), up=2)
+        worker = await fleet.start("--processes", "2", "--health-port", "0", up=2)
+        port = worker.logged("worker.supervising")[0]["health_port"]
         children = worker.children()
         await becomes(worker, port, 200)
         await anyio.to_thread.run_sync(server.kill)

@@ -48,7 +48,7 @@ async def test_a_second_signal_leaves_at_once(
     await eventually(lambda: journal.of(job.id) != [], 10)
     worker.signal(signal.SIGINT)
     await eventually(lambda: worker.logged("worker.stopping") != [], 5)
-    worker.signal(signal.SIGTERM)
+    await eventually(lambda: worker.gone_by(signal.SIGTERM), 5)
     assert worker.wait(timeout=2) == 128 + signal.SIGTERM
 
 

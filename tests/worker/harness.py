@@ -163,10 +163,10 @@ class _LeaseClient(LeaseClient):
 
 
 @asynccontextmanager
-async def working(app: Aarq, **options: Any) -> AsyncIterator[Worker]:
+async def working(app: Aarq, *, signals: bool = False, **options: Any) -> AsyncIterator[Worker]:
     """A worker that runs beside the test and is stopped at its end."""
     worker = Worker(app, WorkerOptions(**{"shutdown_timeout": 0.3, **options}))
-    running = _background.spawn(worker.run(), copy_context())
+    running = _background.spawn(worker.run(signals=signals), copy_context())
     try:
         yield worker
     finally:

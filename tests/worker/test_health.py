@@ -44,9 +44,10 @@ async def asked(worker: Worker, path: str) -> tuple[int, dict[str, Any]]:
     return await anyio.to_thread.run_sync(ask, worker.health_port, path)
 
 
-async def test_all_is_well(app: Aarq) -> None:
+async def test_all_is_well(app: Aarq, log: Log) -> None:
     async with working(app, health_port=0) as worker:
-        await until(lambda: worker.health_port)
+        await until(lambda: log.of("worker.started"))
+        assert log.of("worker.started")[0]["health_port"] == worker.health_port
         for path in ("/readyz", "/livez", "/", "/readyz?verbose"):
             status, report = await asked(worker, path)
             assert (status, report["status"]) == (200, "ok")

@@ -1,6 +1,7 @@
 """A graceful stop: what has not begun is given back, what runs may end, and nothing holds it up."""
 
 import asyncio
+import signal
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from aioq.backends import MemoryBroker
 from aioq.errors import BrokerUnavailable
 from aioq.middleware import RunningJob
 from aioq.worker import WorkerOptions
+from aioq.worker._signals import stop_on_signals
 
 pytestmark = pytest.mark.both_loops
 
@@ -36,7 +38,7 @@ async def note_of(broker: FaultyBroker, job_id: str) -> Note:
     return decode_note(info.note)
 
 
-async def test_a_job_that_ends_in_time_completes(app: Aarq) -> None:
+async def test_a_job_that_ends_in_time_completes(app: Aarq, log: Log) -> None:
     running = anyio.Event()
 
     @app.task
@@ -49,6 +51,53 @@ async def test_a_job_that_ends_in_time_completes(app: Aarq) -> None:
         await running.wait()
         worker.stop()
     assert (await job.refresh()).status == "completed"
+    (told,) = log.of("worker.stopping")
+    assert (told["running"], told["waits"]) == (1, 3600)
+    assert "hint" not in told, "it hears no signals"
+
+
+async def test_a_stop_by_a_signal_tells_that_a_second_one_leaves_at_once(
+    app: Aarq, log: Log
+) -> None:
+    running, done = anyio.Event(), anyio.Event()
+
+    @app.task
+    async def patient(ctx: Ctx) -> None:
+        running.set()
+        await done.wait()
+
+    await patient.enqueue()
+    async with working(app, signals=True, shutdown_timeout=3600):
+        await running.wait()
+        signal.raise_signal(signal.SIGTERM)
+        await until(lambda: log.of("worker.stopping"))
+        done.set()
+    (told,) = log.of("worker.stopping")
+    assert (told["reason"], told["running"], told["waits"]) == ("SIGTERM", 1, 3600)
+    assert told["hint"] == "a second signal leaves at once"
+
+
+async def test_signals_that_come_together_are_one_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``timeout`` signals a process and its group; a runner hears Ctrl-C and sends SIGTERM."""
+    now, heard = 100.0, 0
+
+    def clock() -> float:
+        nonlocal heard
+        heard += 1
+        return now
+
+    monkeypatch.setattr("aioq.worker._signals.monotonic", clock)
+    stops: list[str] = []
+    left: list[int] = []
+    with stop_on_signals(stops.append, left.append):
+        for count, (number, wait) in enumerate(
+            [(signal.SIGINT, 0.4), (signal.SIGTERM, 0.2), (signal.SIGINT, 0.0)], 1
+        ):
+            assert left == []
+            signal.raise_signal(number)
+            await until(lambda count=count: heard == count)
+            now += wait
+    assert (stops, left) == (["SIGINT"], [128 + signal.SIGINT])
 
 
 async def test_a_job_that_does_not_is_given_back(app: Aarq, broker: FaultyBroker) -> None:

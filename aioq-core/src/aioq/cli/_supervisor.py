@@ -17,7 +17,7 @@ from aioq.cli._systemd import Notifier
 from aioq.errors import ConfigurationError
 from aioq.worker import WorkerOptions
 from aioq.worker._health import HealthReport, HealthStatus
-from aioq.worker._signals import stop_on_signals
+from aioq.worker._signals import SECOND_SIGNAL, stop_on_signals
 
 __all__ = ["Supervisor"]
 
@@ -103,12 +103,17 @@ class Supervisor:
         """
         with ExitStack() as stack:
             stack.enter_context(stop_on_signals(self._stop, self._force))
+            served: dict[str, int] = {}
             if self._options.health_port is not None:
                 from aioq.worker._health_server import HealthServer
 
                 host, port = self._options.health_host, self._options.health_port
-                stack.callback(HealthServer(self.report, host, port).close)
-            self._log.info("worker.supervising", processes=len(self._slots), pid=os.getpid())
+                server = HealthServer(self.report, host, port)
+                stack.callback(server.close)
+                served["health_port"] = server.port
+            self._log.info(
+                "worker.supervising", processes=len(self._slots), pid=os.getpid(), **served
+            )
             looking = asyncio.create_task(self._look_after())
             async with asyncio.TaskGroup() as group:
                 for slot in self._slots:
@@ -118,7 +123,7 @@ class Supervisor:
             looking.cancel()
         if self._failure is not None:
             raise ConfigurationError(self._failure)
-        self._log.info("worker.stopped")
+        self._log.info("worker.stopped", pid=os.getpid())
         return 1 if self._killed else 0
 
     def report(self) -> HealthReport:
@@ -253,7 +258,10 @@ class Supervisor:
 
     def _stop(self, reason: str) -> None:
         if not self._stopping.is_set():
-            self._log.info("worker.stopping", reason=reason)
+            told: dict[str, Any] = {"running": sum(each.running for each in self._processes())}
+            if told["running"]:
+                told |= {"waits": self._options.shutdown_timeout, "hint": SECOND_SIGNAL}
+            self._log.info("worker.stopping", reason=reason, pid=os.getpid(), **told)
             self._stopping.set()
             for process in self._processes():
                 self._end(process)

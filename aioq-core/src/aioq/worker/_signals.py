@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the first asks for a graceful stop, the second leaves at once."""
+"""SIGTERM and SIGINT: the first asks for a graceful stop, a later one leaves at once."""
 
 import asyncio
 import os
@@ -6,29 +6,38 @@ import signal
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 
+from aioq._clock import monotonic
 from aioq._loop import Loop, call_soon, current_loop
 
-__all__ = ["listen", "stop_on_signals"]
+__all__ = ["SECOND_SIGNAL", "listen", "stop_on_signals"]
 
+SECOND_SIGNAL = "a second signal leaves at once"
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+TOGETHER = 0.5
+"""Seconds: signals that come so close are one wish. ``timeout`` signals the process and its group,
+and other runners answer Ctrl-C, which the worker hears as well, with a SIGTERM of their own."""
 
 
 @contextmanager
 def stop_on_signals(
     stop: Callable[[str], object], leave: Callable[[int], object] = os._exit
 ) -> Generator[None, None, None]:
-    """Call ``stop`` with the first signal's name, and ``leave`` with the exit code at the second.
+    """Call ``stop`` with the first signal's name, and ``leave`` with the exit code at a later one.
 
+    What comes within half a second of the first changes nothing.
     The handlers found are put back at the end.
     """
     loop = current_loop()
-    seen: list[int] = []
+    first: float | None = None
 
     def received(number: int) -> None:
-        if seen:
+        nonlocal first
+        now = monotonic()
+        if first is None:
+            first = now
+            stop(signal.Signals(number).name)
+        elif now - first >= TOGETHER:
             leave(128 + number)
-        seen.append(number)
-        stop(signal.Signals(number).name)
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number in SIGNALS:

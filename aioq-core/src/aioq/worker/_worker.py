@@ -25,7 +25,7 @@ from aioq.worker._leases import LeaseKeeper
 from aioq.worker._loops import Step, run_loop
 from aioq.worker._options import WorkerOptions
 from aioq.worker._settler import Settler
-from aioq.worker._signals import stop_on_signals
+from aioq.worker._signals import SECOND_SIGNAL, stop_on_signals
 from aioq.worker._threads import Threads
 from aioq.worker._upkeep import BEAT_INTERVAL, Beat, UpkeepLoop
 
@@ -64,6 +64,7 @@ class Worker:
         self._started = monotonic()
         self._running: _Run | None = None
         self._stop_asked = False
+        self._hears_signals = False
 
     @property
     def abandoned(self) -> int:
@@ -82,10 +83,20 @@ class Worker:
 
     def stop(self, reason: str = "asked") -> None:
         """Begin a graceful stop; call it from the worker's event loop."""
+        self._begin_stop(reason, self.options.shutdown_timeout)
+
+    def _begin_stop(self, reason: str, waits: float) -> None:
         self._stop_asked = True
-        if self._running is not None and not self._running.stopping.is_set():
-            self.log.info("worker.stopping", reason=reason, worker_id=self.id)
-            self._running.stopping.set()
+        run = self._running
+        if run is None or run.stopping.is_set():
+            return
+        told: dict[str, Any] = {"running": run.attempts.running}
+        if told["running"] and waits:
+            told["waits"] = waits
+            if self._hears_signals:
+                told["hint"] = SECOND_SIGNAL
+        self.log.info("worker.stopping", reason=reason, worker_id=self.id, **told)
+        run.stopping.set()
 
     async def run(self, *, signals: bool = False) -> None:
         """Work until ``stop`` is called, or, in burst mode, until nothing is left to do.
@@ -95,7 +106,8 @@ class Worker:
         awaiting task is cancelled, running jobs are given back without waiting for them.
 
         Args:
-            signals: stop on SIGTERM and SIGINT; a second one leaves at once.
+            signals: stop on SIGTERM and SIGINT; another, half a second or more after it, leaves
+                at once.
 
         Raises:
             ConfigurationError: the app or the store cannot be used as they are.
@@ -103,6 +115,7 @@ class Worker:
         """
         with stop_on_signals(self.stop) if signals else nullcontext():
             # an empty context: nothing of the caller's (a trace span) is inherited by every job
+            self._hears_signals = signals
             context = Context()
             context.run(WORKER.set, self.describe())
             task = _background.spawn(self._run(), context)
@@ -119,7 +132,7 @@ class Worker:
         self.log.info("worker.stopped", worker_id=self.id)
 
     def _hurry(self, task: _background.Task) -> None:
-        self.stop("its task was cancelled")
+        self._begin_stop("its task was cancelled", waits=0)
         if self._running is not None and self._running.working:
             self._running.hurry()
         else:
@@ -252,7 +265,7 @@ class _Run:
                 group.start_soon(self._fetch, fetched)
                 if self._options.burst:
                     group.start_soon(self._stop_when_exhausted)
-                self._log.info("worker.started", worker_id=self._worker.id)
+                self._tell_started()
                 await self.stopping.wait()
                 await self._wind_down(fetched)
                 group.cancel_scope.cancel()
@@ -265,6 +278,10 @@ class _Run:
             with anyio.move_on_after(FAREWELL, shield=True):
                 await self._leave()
             self.working = False
+
+    def _tell_started(self) -> None:
+        served = {} if self.health_server is None else {"health_port": self.health_server.port}
+        self._log.info("worker.started", worker_id=self._worker.id, **served)
 
     async def _loop(self, name: str, step: Step) -> None:
         await run_loop(name, step, stopping=self.stopping, health=self.health, log=self._log)
