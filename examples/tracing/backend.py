@@ -24,8 +24,8 @@ __all__ = ["Backend", "NoNode", "install"]
 PACKAGE = "autotel-devtools@27.1.0"
 TOOLS = Path(__file__).parents[2] / ".tools"
 LEAST_NODE = (22, 13)
-PATIENCE = 60.0
-"""Seconds for it to start, and for spans to come."""
+PATIENCE = 180.0
+"""Seconds for it to start, to answer, and for spans to come: more than a busy machine takes."""
 
 
 class NoNode(Exception):
@@ -87,14 +87,20 @@ def free_port() -> int:
 class Backend:
     """The backend as a process, for a ``with`` block.
 
+    Args:
+        command: what starts it.
+        port, grpc: where it listens; free ports by default.
+
     Attributes:
         url: of the UI, of its queries, and of OTLP by HTTP.
         grpc: of OTLP by gRPC.
     """
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(
+        self, command: list[str], *, port: int | None = None, grpc: int | None = None
+    ) -> None:
         self._command = command
-        port, grpc = free_port(), free_port()
+        port, grpc = port or free_port(), grpc or free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.grpc = f"http://127.0.0.1:{grpc}"
         self._settings = {
@@ -174,6 +180,6 @@ class Backend:
             data=None if body is None else json.dumps(body).encode(),
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             text: str = answer.read().decode()
             return text

@@ -14,11 +14,16 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from backend import Backend, NoNode, free_port, install
+from backend import PATIENCE, Backend, NoNode, free_port, install
 
 HERE = Path(__file__).parent
-EXPECTED = ("process welcome", "process welcome", "process count", "update statistics")
-PATIENCE = 60.0
+EXPECTED = (
+    *("POST /signup/{name}", "enqueue welcome"),
+    *("process welcome", "smtp"),
+    *("process welcome", "smtp", "enqueue count"),
+    *("process count", "update statistics"),
+)
+"""The spans of one sign-up; those of the two processes arrive in any order."""
 
 
 def start(environment: dict[str, str], *words: str) -> "subprocess.Popen[bytes]":
@@ -33,7 +38,7 @@ def sign_up(port: int, name: str) -> None:
     request = urllib.request.Request(f"http://127.0.0.1:{port}/signup/{name}", method="POST")
     while True:
         try:
-            with urllib.request.urlopen(request, timeout=10):
+            with urllib.request.urlopen(request, timeout=PATIENCE):
                 return
         except urllib.error.URLError:
             if time.monotonic() > deadline:
@@ -56,25 +61,35 @@ def tree(spans: list[dict[str, Any]], parent: str | None = None, depth: int = 0)
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stay", action="store_true", help="stay up until Ctrl-C")
+    parser.add_argument(
+        "--ports",
+        nargs=3,
+        type=int,
+        metavar=("BACKEND", "GRPC", "WEB"),
+        help="where to listen, instead of on ports that are free",
+    )
     arguments = parser.parse_args()
+    port, grpc, web_port = arguments.ports or (free_port(), free_port(), free_port())
     try:
         command = install()
     except (NoNode, RuntimeError) as exc:
         print(exc, file=sys.stderr)
         return 1
-    with tempfile.TemporaryDirectory(prefix="aioq-") as folder, Backend(command) as backend:
+    with (
+        tempfile.TemporaryDirectory(prefix="aioq-") as folder,
+        Backend(command, port=port, grpc=grpc) as backend,
+    ):
         store = {"AIOQ_BROKER_URL": f"sqlite:///{Path(folder, 'tracing.db').as_posix()}"}
-        port = free_port()
         web = start(
             {**store, **backend.environment("web")},
-            *("uvicorn", "web:web", "--port", str(port), "--log-level", "warning"),
+            *("uvicorn", "web:web", "--port", str(web_port), "--log-level", "warning"),
         )
         worker = start(
             {**store, **backend.environment("worker")},
             *("aioq", "worker", "tasks:app", "--log-format", "console"),
         )
         try:
-            sign_up(port, "Ada")
+            sign_up(web_port, "Ada")
             spans = backend.wait_for(*EXPECTED)
             print()
             tree(spans)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,13 +12,15 @@ from typing import Any, NoReturn
 
 import pytest
 from acceptance.stores import STORES
+from servers.ports import free_port
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "tracing"
 ONE_PROCESS = Path(__file__).parent / "apps" / "one_process.py"
-EXPECTED = ["process welcome", "process welcome", "process count", "update statistics"]
+PATIENCE = 600.0
+"""Seconds for the whole example, which is patient in several places."""
 
 
 def load(name: str) -> ModuleType:
@@ -42,7 +45,7 @@ def command(unavailable: Callable[[str], NoReturn]) -> list[str]:
 
 @pytest.fixture
 def backend(command: list[str]) -> Iterator[Any]:
-    with load("backend").Backend(command) as backend:
+    with load("backend").Backend(command, port=free_port(), grpc=free_port()) as backend:
         yield backend
 
 
@@ -125,7 +128,7 @@ def test_web_by_http_and_worker_by_grpc_make_one_trace(
     place = STORES[store].open(tmp_path)
     try:
         broker = {"AIOQ_BROKER_URL": place.fresh(tmp_path)}
-        port = load("backend").free_port()
+        port = free_port()
         run(
             {**broker, **backend.environment("web")},
             *("-m", "uvicorn", "web:web", "--port", str(port), "--log-level", "warning"),
@@ -135,7 +138,7 @@ def test_web_by_http_and_worker_by_grpc_make_one_trace(
             *("-m", "aioq", "worker", "tasks:app"),
         )
         load("run").sign_up(port, "Ada")
-        spans = backend.wait_for(*EXPECTED)
+        spans = backend.wait_for(*load("run").EXPECTED)
         check(spans)
         services = [span["attributes"]["service.name"] for span in spans]
         assert services == ["web"] * 2 + ["worker"] * 7
@@ -149,13 +152,13 @@ def test_web_by_http_and_worker_by_grpc_make_one_trace(
 def test_memory_in_one_process_with_metrics(
     protocol: str, backend: Any, run: Callable[..., None]
 ) -> None:
-    port = load("backend").free_port()
+    port = free_port()
     run(
         {"AIOQ_BROKER_URL": "memory://", **backend.environment("all", protocol)},
         *(str(ONE_PROCESS), str(port)),
     )
     load("run").sign_up(port, "Ada")
-    check(backend.wait_for(*EXPECTED))
+    check(backend.wait_for(*load("run").EXPECTED))
     for name in (
         "messaging.client.sent.messages",
         "messaging.process.duration",
@@ -168,15 +171,23 @@ def test_memory_in_one_process_with_metrics(
 
 def test_the_example_starts_by_one_command(command: list[str], tmp_path: Path) -> None:
     with (tmp_path / "out").open("w+") as out:
+        ports = [str(free_port()) for _ in range(3)]
         example = Popen(
-            [sys.executable, str(EXAMPLE / "run.py")],
+            [sys.executable, str(EXAMPLE / "run.py"), "--ports", *ports],
             cwd=tmp_path,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
             stdout=out,
             stderr=out,
+            start_new_session=True,
         )
-        assert example.wait(120) == 0
+        try:
+            code = example.wait(PATIENCE)
+        except BaseException:
+            os.killpg(example.pid, signal.SIGKILL)  # and what it has started
+            example.wait()
+            raise
         out.seek(0)
         text = out.read()
+    assert code == 0, text
     assert "worker      process welcome retry\n" in text
     assert "worker          process count success\n" in text

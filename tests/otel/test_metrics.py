@@ -168,8 +168,8 @@ async def test_queues_are_counted_by_state_and_age(
     async with anyio.create_task_group() as group:
         group.start_soon(worker.run)
         with anyio.fail_after(30):
-            while names.QUEUE_JOBS not in points:  # asked for, and then there
-                points = traced.points()
+            while not {names.QUEUE_JOBS, names.OLDEST_AGE} <= points.keys():
+                points = traced.points()  # asks for them, and the next time they are there
                 await anyio.sleep(0.01)
         worker.stop()
     jobs = {
@@ -209,7 +209,8 @@ class Store:
 
 async def look(store: Store, mode: Any, me: str, *, wanted: bool = True) -> Snapshot:
     """What a reporter has brought after it has looked, or had the time to."""
-    snapshot = Snapshot({}, period=0.01)
+    # what was found stays valid until it is read; who looks in vain does so again and again
+    snapshot = Snapshot({}, period=60 if wanted else 0.01)
     if wanted:
         snapshot.read()
     async with anyio.create_task_group() as group:

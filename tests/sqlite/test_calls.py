@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import gc
 import os
+import signal
 import sqlite3
 import threading
 import time
@@ -39,6 +40,18 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def exit_code(pid: int) -> int:
+    """Wait for a forked child; one that hangs is killed."""
+    deadline = time.monotonic() + 30
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("fields", BAD, ids=str)
@@ -198,8 +211,7 @@ async def test_a_forked_child_must_open_again(path: Path) -> None:
             except Exception as exc:
                 code = 0 if "before a fork" in str(exc) else 2
         os._exit(code)
-    _, status = await asyncio.to_thread(os.waitpid, pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
+    assert await asyncio.to_thread(exit_code, pid) == 0
     assert await broker.counts() == []
     await broker.close()
 
