@@ -9,6 +9,7 @@ from typing import NoReturn
 import pytest
 from servers.redis import (
     OTHER_SERVERS,
+    PATIENCE,
     RedisServer,
     find_redis_server,
     serve_redis,
@@ -28,8 +29,6 @@ from aioq_redis import RedisBroker
 
 names = (f"t{os.getpid()}-{number}" for number in itertools.count())
 """Each test has a namespace of its own, so that all can share a server."""
-PATIENCE = 60.0
-"""Seconds of a call: no stall of a busy machine shall look like a server that is gone."""
 
 
 @pytest.fixture(scope="session")

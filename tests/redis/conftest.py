@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import pytest
 from servers.hands import Hand
 from servers.proxy import Proxy
-from servers.redis import RedisServer, find_redis_server
+from servers.redis import PATIENCE, RedisServer, find_redis_server
 
 from aioq_redis import RedisBroker
 
@@ -47,7 +47,7 @@ def proxy(server: RedisServer) -> Iterator[Proxy]:
 
 @pytest.fixture
 async def broker(server: RedisServer) -> AsyncIterator[RedisBroker]:
-    async with RedisBroker(server.url, socket_timeout=30.0, max_records=1_000_000) as broker:
+    async with RedisBroker(server.url, socket_timeout=PATIENCE, max_records=1_000_000) as broker:
         yield broker
 
 
@@ -60,5 +60,16 @@ async def hand(broker: RedisBroker) -> Hand:
 async def far_hand(proxy: Proxy) -> AsyncIterator[Hand]:
     """A hand whose broker is behind the proxy."""
     url = f"redis://127.0.0.1:{proxy.port}"
-    async with RedisBroker(url, socket_timeout=3.0, max_records=1_000_000) as broker:
+    async with RedisBroker(url, socket_timeout=PATIENCE, max_records=1_000_000) as broker:
         yield Hand(broker)
+
+
+@pytest.fixture
+async def hasty_hand(proxy: Proxy) -> AsyncIterator[Hand]:
+    """The same for tests in which only silence tells: on a busy machine any call may run out of
+    time, so each has to be insisted on."""
+    broker = RedisBroker(f"redis://127.0.0.1:{proxy.port}", socket_timeout=2.0)
+    hand = Hand(broker)
+    await hand.insist(broker.open)
+    yield hand
+    await broker.close()

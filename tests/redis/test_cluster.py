@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import pytest
 from redis.crc import key_slot
 from servers.hands import Hand, eventually
-from servers.redis import RedisServer, find_redis_server, start_cluster
+from servers.redis import PATIENCE, RedisServer, find_redis_server, start_cluster
 
 from aioq.errors import BrokerUnavailable
 from aioq.plugins import Hint, WorkerInfo
@@ -45,7 +45,7 @@ def _move_slot(servers: list[RedisServer], slot: int, source: int, target: int) 
 
 async def test_a_slot_that_moves(cluster: list[RedisServer]) -> None:
     queue = _queue_on(0)
-    async with RedisBroker(cluster[1].url) as broker:
+    async with RedisBroker(cluster[1].url, socket_timeout=PATIENCE) as broker:
         hand = Hand(broker, queue)
         lease_client = broker.for_lease_thread()
         _move_slot(cluster, key_slot(f"aioq.{queue}".encode()), 0, 2)
@@ -60,7 +60,7 @@ async def test_a_slot_that_moves(cluster: list[RedisServer]) -> None:
 
 async def test_the_lease_client_follows_a_slot(cluster: list[RedisServer]) -> None:
     queue = _queue_on(0)
-    async with RedisBroker(cluster[0].url) as broker:
+    async with RedisBroker(cluster[0].url, socket_timeout=PATIENCE) as broker:
         hand = Hand(broker, queue)
         assert not await hand.claim(1)
         lease_client = broker.for_lease_thread()
@@ -74,7 +74,7 @@ async def test_the_lease_client_follows_a_slot(cluster: list[RedisServer]) -> No
 
 async def test_hints_follow_a_slot(cluster: list[RedisServer]) -> None:
     queue = _queue_on(0)
-    async with RedisBroker(cluster[0].url) as broker:
+    async with RedisBroker(cluster[0].url, socket_timeout=PATIENCE) as broker:
         hand = Hand(broker, queue)
         worker = WorkerInfo(hand.worker, "host", 1, (queue, _queue_on(1)), 1, "0")
         async with asyncio.timeout(60):
@@ -92,7 +92,7 @@ async def test_hints_follow_a_slot(cluster: list[RedisServer]) -> None:
 async def test_a_server_that_dies_takes_only_its_own_queues(cluster: list[RedisServer]) -> None:
     here, there = _queue_on(0), _queue_on(1)
     urls = ",".join(f"127.0.0.1:{server.port}" for server in cluster)
-    async with RedisBroker(f"redis://{urls}") as broker:
+    async with RedisBroker(f"redis://{urls}", socket_timeout=PATIENCE) as broker:
         one, other = Hand(broker, here), Hand(broker, there)
         await one.add(1)
         await other.add(1)
@@ -100,6 +100,6 @@ async def test_a_server_that_dies_takes_only_its_own_queues(cluster: list[RedisS
         with pytest.raises(BrokerUnavailable):
             await other.claim(1)
     # Without all slots a cluster refuses calls unless it is told not to; either way it says so.
-    broker = RedisBroker(f"redis://{urls.split(',', 1)[1]}")
+    broker = RedisBroker(f"redis://{urls.split(',', 1)[1]}", socket_timeout=PATIENCE)
     await broker.open()
     await broker.close()

@@ -9,7 +9,7 @@ import pytest
 import trustme
 from servers.hands import Hand
 from servers.proxy import Proxy
-from servers.redis import RedisServer
+from servers.redis import PATIENCE, RedisServer
 
 from aioq.errors import BrokerUnavailable
 from aioq.plugins import Hint, WorkerInfo
@@ -43,7 +43,9 @@ async def test_everything_goes_through_tls(secured: Proxy, tmp_path: Path) -> No
     """One option stands in the URL, the others are given as arguments."""
     url = f"rediss://localhost:{secured.port}?ssl_ca_certs={tmp_path / 'ca.pem'}"
     own = str(tmp_path / "client.pem")
-    async with RedisBroker(url, ssl_certfile=own, ssl_keyfile=own) as broker:
+    async with RedisBroker(
+        url, ssl_certfile=own, ssl_keyfile=own, socket_timeout=PATIENCE
+    ) as broker:
         hand = Hand(broker)
         assert not await hand.claim()
         worker = WorkerInfo(hand.worker, "host", 1, ("q",), 1, "0")

