@@ -87,6 +87,22 @@ async def test_many_on_a_connection() -> None:
     assert len(transaction.stored) == 4
 
 
+@pytest.mark.parametrize("own", [None, Transaction()], ids=["no own", "own"])
+async def test_a_connection_that_fails_is_not_kept_by_the_jobs(own: Transaction | None) -> None:
+    class Lost(Transaction):
+        def store(self, jobs: Sequence[NewJob]) -> list[Added]:
+            raise ConnectionError("the server closed the connection")
+
+    app, other = make_app(), Transaction()
+    mail = app.tasks["mail"]
+    job = (mail.options(connection=own) if own else mail).job("ann")
+    with pytest.raises(ConnectionError):
+        await app.enqueue_many([job], connection=Lost())
+    assert job.connection is own
+    await app.enqueue_many([job], connection=other)
+    assert [stored.id for stored in other.stored] == [job.id]
+
+
 async def test_the_jobs_of_one_call_share_their_connection() -> None:
     app, transaction = make_app(), Transaction()
     mail = app.tasks["mail"]

@@ -16,7 +16,8 @@ from uuid import uuid4
 
 import pytest
 
-from aioq.errors import BatchRejected, BrokerUnavailable
+from aioq import Aarq, Context
+from aioq.errors import BatchRejected, BrokerUnavailable, EnqueueManyError, JobExists
 from aioq.plugins import Fence, NewJob, Settlement
 from aioq_sqlite import SQLiteBroker
 from aioq_sqlite._rows import make_token, split_token
@@ -65,6 +66,32 @@ async def test_a_bad_batch_fails_alone(hand: Any, path: Path, fields: dict[str, 
     assert isinstance(rejected, BatchRejected)
     assert [answer.status for answer in (*first, *second)] == ["new"] * 3
     assert {job.id for job in await hand.take()} == {job.id for job in good}
+
+
+async def test_a_job_sent_again_after_an_unknown_outcome_does_not_run_twice(
+    hand: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, store = Aarq(hand.broker, plugins=False), hand.broker.enqueue
+
+    @app.task(name="t", queue="q")
+    async def task(ctx: Context) -> None: ...
+
+    async def lose_the_answer(jobs: Any, **numbered: Any) -> Any:
+        await store(jobs, **numbered)
+        raise OSError("cut off")
+
+    job = task.job()
+    with monkeypatch.context() as patch:
+        patch.setattr(hand.broker, "enqueue", lose_the_answer)
+        with pytest.raises(EnqueueManyError, match="cut off"):
+            await app.enqueue_many([job])
+    (delivery,) = await hand.take()
+    await hand.complete([delivery])
+    for _ in range(2):
+        with pytest.raises(EnqueueManyError) as again:
+            await app.enqueue_many([job])
+        assert isinstance(again.value.errors[job.id], JobExists)
+    assert await hand.take() == []
 
 
 async def test_what_waits_for_the_lock_can_be_cancelled(hand: Any, path: Path) -> None:

@@ -354,11 +354,18 @@ class Aarq:
             NotSupported: the broker does not know the ``connection``.
         """
         batch = list(jobs)
+        before = [job.connection for job in batch]
         if connection is not None:
             for job in batch:
                 job.enclose(connection)
-        if batch:
-            await self._send(batch)
+        try:
+            if batch:
+                await self._send(batch)
+        except BaseException:
+            for job, own in zip(batch, before, strict=True):
+                if job.connection is connection:
+                    job.enclose(own)
+            raise
         return batch
 
     async def send(self, jobs: Sequence[Job[Any]]) -> None:

@@ -92,6 +92,7 @@ class Job(Generic[R_co]):
         "_run_at_ms",
         "_started_ms",
         "_store",
+        "_tried",
         "crashes",
         "id",
         "priority",
@@ -137,6 +138,8 @@ class Job(Generic[R_co]):
         self._completed_ms: int | None = None
         self._store: JobStore | None = None
         self._draft = draft
+        self._tried = False
+        """It was handed over before: its store may have it, or its record."""
 
     @classmethod
     def from_info(cls, info: JobInfo, *, reader: JobReader, store: JobStore) -> "Job[Any]":
@@ -184,6 +187,7 @@ class Job(Generic[R_co]):
                 f"{max_payload:,}: store the data elsewhere and pass a reference, or raise the "
                 f"broker's max_payload"
             )
+        again, self._tried = self._tried, True
         return NewJob(
             id=self.id,
             queue=self.queue,
@@ -193,7 +197,7 @@ class Job(Generic[R_co]):
             priority=self.priority,
             delay_ms=draft.delay_ms,
             at_ms=self._run_at_ms,
-            check_exists=draft.own_id,
+            check_exists=again or draft.own_id,
         )
 
     @property
