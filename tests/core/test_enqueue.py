@@ -69,6 +69,42 @@ async def test_an_app_can_be_opened_closed_and_used_again(
     assert broker.opened == 2
 
 
+@pytest.mark.parametrize("closed_first", [False, True])
+async def test_a_first_enqueue_that_fails_leaves_a_later_block_its_end(
+    app: Aarq,
+    add: TaskDef[..., Any],
+    broker: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    closed_first: bool,
+) -> None:
+    """Not so an enqueue that opened the broker: it stays open for the next."""
+    ends: list[str] = []
+
+    async def close() -> None:
+        ends.append("closed")
+
+    async def refuse() -> None:
+        raise BrokerUnavailable("away")
+
+    monkeypatch.setattr(broker, "close", close)
+    with monkeypatch.context() as patch:
+        patch.setattr(broker, "open", refuse)
+        with pytest.raises(BrokerUnavailable):
+            await add.enqueue(1)
+    if closed_first:
+        await app.close()
+    async with app:
+        await add.enqueue(2)
+    assert ends == ["closed"]
+    await add.enqueue(3)
+    async with app:
+        await add.enqueue(4)
+    assert ends == ["closed"], "it was open before the block"
+    await app.close()
+    assert ends == ["closed"] * 2
+
+
 def test_an_app_can_be_used_from_one_event_loop_after_another(
     add: TaskDef[..., Any], broker: Any
 ) -> None:

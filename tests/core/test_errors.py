@@ -70,6 +70,17 @@ def test_an_exception_survives_pickle_and_copy(error: BaseException) -> None:
         assert told(twin) == told(error)
 
 
+def test_a_copy_keeps_its_cause_and_has_notes_of_its_own() -> None:
+    error = BrokerUnavailable("away")
+    error.__cause__ = cause = OSError("disk")
+    error.add_note("of both")
+    twin = copy.copy(error)
+    twin.add_note("of one")
+    assert (error.__notes__, twin.__notes__) == (["of both"], ["of both", "of one"])
+    assert twin.__cause__ is cause
+    assert twin.__suppress_context__
+
+
 @pytest.mark.parametrize("delay", [-1.0, float("nan"), float("inf")])
 @pytest.mark.parametrize("instruction", [Retry, Snooze])
 def test_a_delay_that_is_no_delay_is_refused_where_it_is_given(

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import traceback
 from typing import Any
 
 import anyio
@@ -11,7 +12,7 @@ from aioq import Aarq, Context, TaskDef
 from aioq._records import Added, NewJob
 from aioq._sender import Sender
 from aioq.backends import MemoryBroker
-from aioq.errors import BatchRejected, BrokerUnavailable, EnqueueError
+from aioq.errors import BatchRejected, BrokerError, BrokerUnavailable, EnqueueError
 
 
 @pytest.fixture
@@ -157,6 +158,75 @@ async def test_time_before_an_outage_takes_nothing_of_the_patience(pauses: list[
     assert [type(answer) for answer in answers] == [Added] * 8
 
 
+async def test_who_came_last_keeps_its_own_patience(pauses: list[float]) -> None:
+    """Calls that travel together are given up together; the first has waited longer then."""
+    begun, go_on, late, joined = anyio.Event(), anyio.Event(), anyio.Event(), anyio.Event()
+
+    class Away(MemoryBroker):
+        async def enqueue(self, jobs: Any, **numbered: Any) -> list[Added]:
+            begun.set()
+            await go_on.wait()
+            if sum(pauses) > 25 and not late.is_set():
+                late.set()
+                await joined.wait()
+            raise BrokerUnavailable("away")
+
+    sender, waited = Sender(Away(), patience=30.0), dict[int, float]()
+
+    async def call(n: int) -> None:
+        began = sum(pauses)
+        (answer,) = await sender.send([record(n)])
+        assert isinstance(answer, EnqueueError)
+        waited[n] = sum(pauses) - began
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(call, 0)
+            await begun.wait()
+            group.start_soon(call, 1)
+            await anyio.wait_all_tasks_blocked()
+            go_on.set()
+            await late.wait()
+            group.start_soon(call, 2)
+            await anyio.wait_all_tasks_blocked()
+            joined.set()
+    assert 28.0 <= waited[0] <= 30.0
+    assert 28.0 <= waited[2] <= 30.0
+    assert 50.0 <= waited[1] <= 60.0
+
+
+async def test_each_caller_of_a_call_that_fails_has_an_error_of_its_own() -> None:
+    app = Aarq(Refusing(), plugins=False)
+
+    @app.task
+    async def task(ctx: Context, n: int) -> None: ...
+
+    async def call(n: int) -> EnqueueError:
+        with pytest.raises(EnqueueError, match="disk") as refused:
+            await task.enqueue(n)
+        refused.value.add_note(f"call {n}")
+        return refused.value
+
+    await app.open()
+    errors = await asyncio.gather(*map(call, range(50)))
+    assert len({id(error) for error in errors}) == 50
+    for n, error in enumerate(errors):
+        assert [note for note in error.__notes__ if "call" in note] == [f"call {n}"]
+        assert isinstance(error.__cause__, OSError)
+        numbers = {
+            frame.f_locals["n"]
+            for frame, _ in traceback.walk_tb(error.__traceback__)
+            if frame.f_code is call.__code__
+        }
+        assert numbers == {n}
+
+
+class Refusing(MemoryBroker):
+    async def enqueue(self, jobs: Any, **numbered: Any) -> list[Added]:
+        await anyio.lowlevel.checkpoint()
+        raise OSError("disk")
+
+
 class Picky(MemoryBroker):
     """Rejects batches that hold a job of the task ``bad``."""
 
@@ -262,6 +332,124 @@ async def test_a_sender_that_is_stopped_answers_those_who_wait(count: int) -> No
         assert str(answer) == "the enqueue was interrupted (CancelledError()); it may be stored"
 
 
+class Panic(BaseException):
+    """What a driver may raise that is no ``Exception``."""
+
+
+@pytest.mark.parametrize(
+    ("breaks", "reason"),
+    [(asyncio.CancelledError, None), (Panic, "the enqueue was interrupted (Panic())")],
+)
+async def test_what_a_driver_raises_leaves_nobody_waiting(
+    breaks: type[BaseException], reason: str | None
+) -> None:
+    """A cancel of its own is one failed call; whatever else it is, all are answered."""
+    gate = anyio.Event()
+
+    class Breaks(MemoryBroker):
+        calls = 0
+
+        async def enqueue(self, jobs: Any, **numbered: Any) -> list[Added]:
+            self.calls += 1
+            if self.calls == 1:
+                await gate.wait()
+                raise breaks
+            return list(await super().enqueue(jobs, **numbered))
+
+    sender = Sender(Breaks())
+    first = asyncio.ensure_future(sender.send([record(1), record(2)]))
+    await anyio.wait_all_tasks_blocked()
+    behind = [asyncio.ensure_future(sender.send([record(n)])) for n in (3, 4, 5)]
+    await anyio.wait_all_tasks_blocked()
+    gate.set()
+    with anyio.fail_after(30):
+        for answer in await first:
+            assert "it may be stored" in str(answer)
+        for (answer,) in await asyncio.gather(*behind):
+            if reason is None:
+                assert isinstance(answer, Added)
+            else:
+                assert str(answer) == f"{reason}: it is not stored"
+        (answer,) = await sender.send([record(6)])
+        assert isinstance(answer, Added), "the next finds it ready"
+    task: Any = sender._task
+    assert task.done()
+    assert task.cancelled() or isinstance(task.exception(), Panic | None)
+
+
+async def test_a_cancel_of_the_stores_own_ends_not_what_is_sent_for_nobody() -> None:
+    """The caller is gone; those behind it are not."""
+    started = anyio.Event()
+
+    class Breaks(MemoryBroker):
+        calls = 0
+
+        async def enqueue(self, jobs: Any, **numbered: Any) -> list[Added]:
+            self.calls += 1
+            if self.calls == 1:
+                started.set()
+                await anyio.sleep_forever()
+            if self.calls == 2:
+                raise asyncio.CancelledError
+            return list(await super().enqueue(jobs, **numbered))
+
+    sender = Sender(Breaks())
+    gone = asyncio.ensure_future(sender.send([record(1)]))
+    with anyio.fail_after(30):
+        await started.wait()
+        behind = asyncio.ensure_future(sender.send([record(2)]))
+        await anyio.wait_all_tasks_blocked()
+        gone.cancel()
+        (answer,) = await behind
+    assert isinstance(answer, Added)
+    assert gone.cancelled()
+
+
+async def test_who_enqueues_while_the_app_is_closed_is_told_so() -> None:
+    class Slow(MemoryBroker):
+        def __init__(self) -> None:
+            super().__init__()
+            self.started, self.closed, self.open_now = anyio.Event(), anyio.Event(), False
+
+        async def open(self) -> None:
+            self.open_now = True
+
+        async def close(self) -> None:
+            self.open_now = False
+            self.closed.set()
+
+        async def enqueue(self, jobs: Any, **numbered: Any) -> list[Added]:
+            if not self.started.is_set():
+                self.started.set()
+                await self.closed.wait()
+            if not self.open_now:
+                raise BrokerError("memory:// is not open: use 'async with broker'")
+            return list(await super().enqueue(jobs, **numbered))
+
+    broker = Slow()
+    app = Aarq(broker, plugins=False)
+
+    @app.task
+    async def task(ctx: Context, n: int) -> None: ...
+
+    calls = [asyncio.ensure_future(task.enqueue(n)) for n in range(3)]
+    with anyio.fail_after(30):
+        await broker.started.wait()
+        await anyio.wait_all_tasks_blocked()
+        await app.close()
+        on_its_way, *waiting = await asyncio.gather(*calls, return_exceptions=True)
+        for error in waiting:
+            assert isinstance(error, EnqueueError)
+            assert str(error) == "the app was closed before the job was sent: it is not stored"
+        assert isinstance(on_its_way, EnqueueError)
+        assert str(on_its_way) == (
+            "the app was closed while the job was sent (memory:// is not open: use 'async with "
+            "broker'); it may be stored or not"
+        )
+        await task.enqueue(4)
+    assert [job.args for job in await broker.list_jobs()] == [(4,)]
+
+
 async def test_who_is_cancelled_while_its_job_is_sent_has_it_stored_once() -> None:
     """In the midst of the call: nobody knows whether the store has it, so it is sent again."""
 
@@ -286,7 +474,8 @@ async def test_who_is_cancelled_while_its_job_is_sent_has_it_stored_once() -> No
         group.start_soon(sender.send, [record(1)])
         await broker.stored.wait()
         group.cancel_scope.cancel()
-    await broker.again.wait()
+    with anyio.fail_after(30):
+        await broker.again.wait()
     assert broker.numbers == [{"q": 1}, {"q": 1}]
     assert [job.id for job in await broker.list_jobs()] == [record(1).id]
     (answer,) = await sender.send([record(2)])

@@ -373,7 +373,8 @@ class Aarq:
         try:
             await self._send(jobs)
         except EnqueueManyError as exc:
-            raise next(iter(exc.errors.values())) from None
+            error = next(iter(exc.errors.values()))
+            raise error from error.__cause__
 
     def send_sync(self, jobs: Sequence[Job[Any]]) -> None:
         """``send`` without an event loop (for ``TaskDef``)."""
@@ -384,7 +385,8 @@ class Aarq:
         try:
             _portal.run_here(self.freeze().inside.send_sync(jobs))
         except EnqueueManyError as exc:
-            raise next(iter(exc.errors.values())) from None
+            error = next(iter(exc.errors.values()))
+            raise error from error.__cause__
 
     async def look_up(self, job_id: str, reader: TaskReader) -> Job[Any] | None:
         """A job read with the annotations of one task (for ``TaskDef``)."""

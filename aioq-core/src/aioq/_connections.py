@@ -67,10 +67,11 @@ class Connections:
             ConfigurationError: it cannot be used as it is; the message says what to do.
         """
         use = self._use()
-        if not use.kept and not use.blocks and current_worker() is None:
-            use.kept = True
+        outside = not use.kept and not use.blocks and current_worker() is None
         if use.keeper is None:
             await self._open(use)
+        if outside:
+            use.kept = True
         return use.client
 
     async def _open(self, use: _Use) -> None:
@@ -132,13 +133,17 @@ class Connections:
     async def close(self) -> None:
         """Close what this loop has open."""
         use = self._use()
-        use.kept = False
-        await self._close(use)
+        try:
+            await self._close(use)
+        finally:
+            use.kept = False
 
     async def _close(self, use: _Use) -> None:
         with anyio.CancelScope(shield=True):
             async with use.lock:
                 if use.keeper is not None:
+                    use.client.hang_up()
+                    use.client = Client(self._runtime, self)
                     await use.keeper.aclose()
 
     def opened_in(self, loop: _loop.Loop) -> bool:

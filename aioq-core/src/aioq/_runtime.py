@@ -69,6 +69,10 @@ class Client:
         self._sender = Sender(runtime.broker, context=runtime.background)
         self.send: Send = compose(runtime.layers, "around_enqueue", self._submit)
 
+    def hang_up(self) -> None:
+        """The broker closes: who waits is told, and nothing is sent by this client any more."""
+        self._sender.hang_up()
+
     async def close(self) -> None:
         """The loop ends: send no more."""
         await self._sender.close()

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from contextvars import Context
+from copy import copy
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -29,6 +30,8 @@ __all__ = ["Answer", "Sender"]
 
 Answer: TypeAlias = Added | AioqError
 _Numbered: TypeAlias = tuple[Sequence[NewJob], dict[str, int], float]
+
+_CLOSED = "the app was closed before the job was sent: it is not stored"
 
 
 @dataclass(slots=True)
@@ -73,12 +76,15 @@ class Sender:
         self._task: _background.Task | None = None
         self._gone_since: float | None = None
         """The store has been out of reach since this instant (monotonic)."""
+        self._closed = False
 
     async def send(self, jobs: Sequence[NewJob]) -> list[Answer]:
         """One answer per job, in order: stored, or why not.
 
         The store goes on with what it was handed when the awaiting task is cancelled.
         """
+        if self._closed:
+            return [EnqueueError(_CLOSED)] * len(jobs)
         if not self._sending and len(jobs) == 1:
             return await self._send_at_once(jobs)
         call = _Call(jobs, monotonic())
@@ -109,7 +115,7 @@ class Sender:
         except BatchRejected as exc:
             return [_refused(exc)]
         except anyio.get_cancelled_exc_class() as exc:
-            if not cancelled_from_outside():
+            if _of_the_store(exc):
                 return [_interrupted(exc)]
             # the store may have it or not: sent again under its number it has it once
             unanswered = numbered
@@ -128,8 +134,21 @@ class Sender:
         """Let a task of aioq's own send what is waiting, and before it what nobody waits for."""
         self._task = _background.start(self._run(unanswered), "aioq.enqueue", self._context)
 
+    def hang_up(self) -> None:
+        """The broker closes: answer those whose jobs are not on their way yet, and send no more."""
+        self._closed = True
+        self._turn_away(_CLOSED)
+
+    def _turn_away(self, reason: str) -> None:
+        while self._waiting:
+            batch = self._waiting.popleft()
+            for call in batch.calls:
+                call.answers.extend([EnqueueError(reason)] * len(call.jobs))
+            batch.done.set()
+
     async def close(self) -> None:
         """Give up what is still on its way: the loop ends, and nobody waits any more."""
+        self.hang_up()
         if self._task is not None and not self._task.done():
             self._task.cancel()
             with suppress(anyio.get_cancelled_exc_class()):
@@ -138,16 +157,31 @@ class Sender:
     async def _run(self, unanswered: _Numbered | None) -> None:
         try:
             if unanswered is not None:
-                with suppress(BatchRejected):
-                    await self._submit(*unanswered)
+                await self._send_again(*unanswered)
             while self._waiting:
                 batch = self._waiting.popleft()
                 try:
                     await self._send(batch.calls)
                 finally:
                     batch.done.set()
+        except BaseException as exc:
+            if not isinstance(exc, GeneratorExit):  # the loop is gone, and with it all who wait
+                self._turn_away(f"the enqueue was interrupted ({exc!r}): it is not stored")
+            raise
         finally:
             self._sending = False
+
+    async def _send_again(
+        self, jobs: Sequence[NewJob], numbers: dict[str, int], since: float
+    ) -> None:
+        """What nobody waits for any more."""
+        try:
+            await self._submit(jobs, numbers, since)
+        except BatchRejected:
+            return
+        except anyio.get_cancelled_exc_class() as exc:
+            if not _of_the_store(exc):
+                raise
 
     async def _send(self, calls: list[_Call]) -> None:
         """Answer every one of these calls, whatever happens."""
@@ -160,18 +194,21 @@ class Sender:
             for call in calls:
                 missing = len(call.jobs) - len(call.answers)
                 call.answers.extend([_interrupted(exc)] * missing)
-            if not isinstance(exc, Exception):
+            if not (isinstance(exc, Exception) or _of_the_store(exc)):
                 raise
 
     async def _send_together(self, calls: list[_Call]) -> None:
         try:
             jobs = [job for call in calls for job in call.jobs]
-            answers = await self._submit(jobs, self._number(jobs), calls[0].since)
+            answers = await self._submit(jobs, self._number(jobs), calls[-1].since)
         except BatchRejected:
             half = len(calls) // 2
             await self._send(calls[:half])
             await self._send(calls[half:])
             return
+        if isinstance(answers[0], AioqError):
+            # each caller raises it, with a traceback and notes that are no business of the others
+            answers = [error for call in calls for error in [copy(answers[0])] * len(call.jobs)]
         rest = iter(answers)
         for call in calls:
             call.answers.extend(next(rest) for _ in call.jobs)
@@ -201,7 +238,7 @@ class Sender:
         self, jobs: Sequence[NewJob], numbers: dict[str, int], since: float
     ) -> Sequence[Answer]:
         """One numbered call, repeated with the same numbers while the store is out of reach and the
-        patience of the caller who has waited longest lasts; time before the outage does not count.
+        patience of the caller who came last lasts; time before the outage does not count.
 
         Raises:
             BatchRejected: an item cannot be stored; nothing was.
@@ -210,7 +247,17 @@ class Sender:
         while True:
             try:
                 answers = await self._broker.enqueue(jobs, producer=self._producer, numbers=numbers)
-            except BrokerUnavailable as exc:
+            except BatchRejected:
+                raise
+            except AioqError as exc:
+                if self._closed:
+                    lost = EnqueueError(
+                        f"the app was closed while the job was sent ({exc}); it may be stored or "
+                        f"not"
+                    )
+                    return [lost] * len(jobs)
+                if not isinstance(exc, BrokerUnavailable):
+                    return [exc] * len(jobs)
                 if self._gone_since is None:
                     self._gone_since = monotonic()
                 if monotonic() + pause > max(since, self._gone_since) + self._patience:
@@ -219,10 +266,6 @@ class Sender:
                         f"the job may be stored or not"
                     )
                     return [lost] * len(jobs)
-            except BatchRejected:
-                raise
-            except AioqError as exc:
-                return [exc] * len(jobs)
             except Exception as exc:
                 refused = EnqueueError(f"the enqueue failed: {type(exc).__name__}: {exc}")
                 refused.__cause__ = exc
@@ -236,6 +279,11 @@ class Sender:
 
 def _refused(error: BatchRejected) -> EnqueueError:
     return EnqueueError(f"the store refused it: {error}")
+
+
+def _of_the_store(error: BaseException) -> bool:
+    """A cancel that nobody asked of this task: its driver raised it, and the work goes on."""
+    return isinstance(error, anyio.get_cancelled_exc_class()) and not cancelled_from_outside()
 
 
 def _interrupted(error: BaseException) -> EnqueueError:

@@ -30,7 +30,7 @@ Where a page of the documentation helps, a traceback ends in a note that names i
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 __all__ = [
     "Abort",
@@ -61,14 +61,26 @@ __all__ = [
 ]
 
 
+Self = TypeVar("Self", bound="_Portable")
+
+
 class _Portable(Exception):
     """Survives pickle and copy, which by default call ``__init__`` with the message alone."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, vars(self))
 
+    def __copy__(self: Self) -> Self:
+        """The same error for somebody else, who may add notes and raise it."""
+        error = _rebuild(type(self), self.args, vars(self))
+        if hasattr(self, "__notes__"):
+            error.__notes__ = list(self.__notes__)
+        error.__cause__, error.__context__ = self.__cause__, self.__context__
+        error.__suppress_context__ = self.__suppress_context__
+        return error.with_traceback(self.__traceback__)
 
-def _rebuild(kind: type[_Portable], args: tuple[Any, ...], state: dict[str, Any]) -> _Portable:
+
+def _rebuild(kind: type[Self], args: tuple[Any, ...], state: dict[str, Any]) -> Self:
     error = kind.__new__(kind, *args)
     error.args = args  # those of an OSError are otherwise left to its __init__
     vars(error).update(state)

@@ -1,11 +1,12 @@
 """Waiting for jobs to finish: one query at a time asks for all that are waited for."""
 
 import asyncio
+from copy import copy
 from functools import partial
 from typing import Final
 from uuid import UUID
 
-from aioq.errors import BrokerUnavailable
+from aioq.errors import AioqError, BrokerUnavailable
 from aioq_postgres._look import ended
 from aioq_postgres._pool import Pool
 from aioq_postgres._sql import Texts
@@ -84,7 +85,8 @@ class Waiters:
         for futures in waiting.values():
             for future in futures:
                 if not future.done():
-                    future.set_exception(error)
+                    # each has a traceback of its own
+                    future.set_exception(copy(error) if isinstance(error, AioqError) else error)
 
     def close(self) -> None:
         """Let nobody wait for what will never be asked again."""

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Sequence
+from copy import copy
 from time import monotonic
 from typing import TypeAlias
 
@@ -95,7 +96,7 @@ class Waiting:
             for futures in self._waiting.values():
                 for future in futures:
                     if not future.done():
-                        future.set_exception(failure)
+                        future.set_exception(copy(failure))  # each has its own traceback
 
     async def _listen(self, listener: Listener) -> None:
         polled = needed = monotonic()
