@@ -45,7 +45,7 @@ class FakeTimeBroker(PostgresBroker):
             async def move(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
                 await move_clock(connection, self._texts.schema, now)
 
-            await self._local().pool.call(move, 5)
+            await self._local().pool.call(move, 30)
 
 
 async def make_empty(broker: PostgresBroker, dsn: str) -> None:

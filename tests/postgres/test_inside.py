@@ -246,14 +246,13 @@ async def test_a_committed_job_wakes_a_worker_when_asked_to(
 ) -> None:
     waking = await open_broker(dsn, wake_on_commit=True)
     hints = broker.hints(worker_info(None, "default"), lambda: 1)
-    async with asyncio.timeout(5):
-        await anext(hints)  # connected: what was rung before might be missed
-    async with on_asyncpg(dsn) as (connection, commit, _):
-        await waking.enqueue_inside(connection, [app.tasks["mail"].job("ann").to_record(999)])
-        await commit()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
+        # What is rung before somebody listens goes unheard, and on a slow machine that takes long.
         while (await anext(hints)).queue != "default":
-            continue
+            async with on_asyncpg(dsn) as (connection, commit, _):
+                job = app.tasks["mail"].job("ann").to_record(999)
+                await waking.enqueue_inside(connection, [job])
+                await commit()
     await hints.aclose()  # type: ignore[attr-defined]
 
 
@@ -261,17 +260,17 @@ async def test_a_committed_job_is_seen_by_the_next_upkeep(
     app: Aarq, broker: PostgresBroker, dsn: str
 ) -> None:
     hints = broker.hints(worker_info(None, "default"), lambda: 1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await anext(hints)
     async with on_asyncpg(dsn) as (connection, commit, _):
         await app.tasks["mail"].options(connection=connection).enqueue("ann")
         await commit()
     await broker.upkeep(["default", "other"], lease_ms=30_000)
-    async with asyncio.timeout(1):
-        assert (await anext(hints)).queue == "default"
+    async with asyncio.timeout(30):
+        while (await anext(hints)).queue != "default":
+            continue
     await broker.set_paused("default", True)
     await broker.upkeep(["default"], lease_ms=30_000)
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.2):
-            await anext(hints)
+    (ear,) = broker._local().ears
+    assert "default" not in ear.work, "a paused queue was rung for"
     await hints.aclose()  # type: ignore[attr-defined]

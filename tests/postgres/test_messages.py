@@ -178,7 +178,7 @@ async def test_tables_that_are_missing_or_too_old(
     broker: PostgresBroker, schema: str, sql: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
     def again() -> PostgresBroker:
-        return PostgresBroker(broker._server.dsn, schema=schema)
+        return PostgresBroker(broker._server.dsn, schema=schema, timeout=30.0)
 
     await sql.execute(f'update "{schema}".migration set number = number - 100')
     with pytest.raises(ConfigurationError, match=r"too old \(step .*: run 'aioq migrate'"):

@@ -18,11 +18,11 @@ pytestmark = pytest.mark.anyio
 
 async def test_opening_without_tables_names_the_command(dsn: str, schema: str) -> None:
     with pytest.raises(ConfigurationError, match="aioq migrate"):
-        await PostgresBroker(dsn, schema=schema).open()
+        await PostgresBroker(dsn, schema=schema, timeout=30.0).open()
 
 
 async def test_many_at_once_apply_each_step_once(dsn: str, schema: str) -> None:
-    brokers = [PostgresBroker(dsn, schema=schema) for _ in range(6)]
+    brokers = [PostgresBroker(dsn, schema=schema, timeout=30.0) for _ in range(6)]
     applied = await asyncio.gather(*(broker.migrate() for broker in brokers))
     assert sorted(name for names in applied for name in names) == sorted(map(str, STEPS))
     assert await brokers[0].migrate() == []
@@ -32,12 +32,14 @@ async def test_many_at_once_apply_each_step_once(dsn: str, schema: str) -> None:
 
 
 async def test_auto_migrate_makes_the_tables(dsn: str, schema: str) -> None:
-    async with PostgresBroker(dsn, schema=schema, auto_migrate=True) as broker:
+    async with PostgresBroker(dsn, schema=schema, auto_migrate=True, timeout=30.0) as broker:
         assert list(await broker.counts()) == []
 
 
 async def test_a_schema_may_have_any_name(dsn: str) -> None:
-    async with PostgresBroker(dsn, schema='Büro "A"; now_ms() aioq.x', auto_migrate=True) as broker:
+    async with PostgresBroker(
+        dsn, schema='Büro "A"; now_ms() aioq.x', auto_migrate=True, timeout=30.0
+    ) as broker:
         assert list(await broker.counts(["q"])) != []
 
 
@@ -46,17 +48,17 @@ async def test_newer_tables_are_refused_when_they_say_so(
 ) -> None:
     later = f'insert into "{schema}".migration (number, title, needs) values ($1, $2, $3)'
     await sql.execute(later, KNOWN + 1, "an expansion", 1)
-    async with PostgresBroker(dsn, schema=schema):
+    async with PostgresBroker(dsn, schema=schema, timeout=30.0):
         pass  # an expansion disturbs nobody
     await sql.execute(later, KNOWN + 2, "a contraction", KNOWN + 1)
     with pytest.raises(ConfigurationError, match="upgrade aioq-postgres"):
-        await PostgresBroker(dsn, schema=schema).open()
+        await PostgresBroker(dsn, schema=schema, timeout=30.0).open()
 
 
 async def test_a_migration_waits_for_the_lock_of_another(
     dsn: str, schema: str, sql: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
-    broker = PostgresBroker(dsn, schema=schema)
+    broker = PostgresBroker(dsn, schema=schema, timeout=30.0)
     async with sql.transaction():
         await sql.execute("select pg_advisory_xact_lock($1, hashtext($2))", 0x61696F71, schema)
         waiting = asyncio.ensure_future(broker.migrate())
@@ -90,7 +92,7 @@ async def test_the_command(dsn: str, sql: "asyncpg.Connection[asyncpg.Record]") 
 async def test_the_script_makes_the_same_tables(
     dsn: str, schema: str, sql: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
-    broker = PostgresBroker(dsn, schema=schema)
+    broker = PostgresBroker(dsn, schema=schema, timeout=30.0)
     await sql.execute(await broker.migration_script())
     assert await broker.missing_migrations() == []
     async with broker:

@@ -80,7 +80,7 @@ async def test_nobody_listens() -> None:
 async def test_no_such_database(dsn: str) -> None:
     wrong = dsn.rpartition("/")[0] + "/nowhere"
     with pytest.raises(ConfigurationError, match="nowhere"):
-        await PostgresBroker(wrong).open()
+        await PostgresBroker(wrong, timeout=30.0).open()
 
 
 @pytest.fixture(scope="module")
@@ -103,24 +103,24 @@ def strict(start_server: Callable[..., PostgresServer]) -> Iterator[PostgresServ
 
 async def test_a_wrong_password(strict: PostgresServer) -> None:
     with pytest.raises(ConfigurationError, match="password"):
-        await PostgresBroker(strict.dsn(user="ann", password="wrong")).open()
+        await PostgresBroker(strict.dsn(user="ann", password="wrong"), timeout=30.0).open()
 
 
 async def test_missing_rights(strict: PostgresServer) -> None:
     with pytest.raises(ConfigurationError, match="may not create"):
-        await PostgresBroker(strict.dsn(user="ann", password="right")).migrate()
-    await PostgresBroker(strict.dsn()).migrate()
+        await PostgresBroker(strict.dsn(user="ann", password="right"), timeout=30.0).migrate()
+    await PostgresBroker(strict.dsn(), timeout=30.0).migrate()
     with pytest.raises(ConfigurationError, match="may not do that"):
-        await PostgresBroker(strict.dsn(user="ann", password="right")).open()
+        await PostgresBroker(strict.dsn(user="ann", password="right"), timeout=30.0).open()
 
 
 async def test_rights_that_a_worker_waits_for(strict: PostgresServer) -> None:
     """It says so in a sentence, keeps what it has, and goes on once they are granted."""
-    await PostgresBroker(strict.dsn(), schema="for_ann").migrate()
+    await PostgresBroker(strict.dsn(), schema="for_ann", timeout=30.0).migrate()
     admin = await asyncpg.connect(strict.dsn())
     await admin.execute("grant usage on schema for_ann to ann")
     await admin.execute("grant select on all tables in schema for_ann to ann")
-    ann = PostgresBroker(strict.dsn(user="ann", password="right"), schema="for_ann")
+    ann = PostgresBroker(strict.dsn(user="ann", password="right"), schema="for_ann", timeout=30.0)
     async with ann:
         assert list(await ann.counts()) == []
         for call in (
@@ -160,14 +160,14 @@ async def test_tables_that_are_dropped_under_an_open_broker(
 
 
 async def test_rights_that_suffice(strict: PostgresServer) -> None:
-    await PostgresBroker(strict.dsn(), schema="for_bob").migrate()
+    await PostgresBroker(strict.dsn(), schema="for_bob", timeout=30.0).migrate()
     admin = await asyncpg.connect(strict.dsn())
     await admin.execute("grant usage on schema for_bob to bob")
     await admin.execute(
         "grant select, insert, update, delete on all tables in schema for_bob to bob"
     )
     await admin.close()
-    bob = PostgresBroker(strict.dsn(user="bob", password="right"), schema="for_bob")
+    bob = PostgresBroker(strict.dsn(user="bob", password="right"), schema="for_bob", timeout=30.0)
     async with bob:
         jobs = [NewJob(ID, "q", "t", b"", b"")]
         await bob.enqueue(jobs, producer=b"producer", numbers={"q": 1})
@@ -180,7 +180,7 @@ async def test_rights_that_suffice(strict: PostgresServer) -> None:
 
 async def test_a_standby_is_named(start_server: Callable[..., PostgresServer]) -> None:
     primary = start_server()
-    broker = PostgresBroker(primary.dsn())
+    broker = PostgresBroker(primary.dsn(), timeout=30.0)
     await broker.migrate()
     primary.stop()
     # A copy that believes it follows somebody is read-only, which is all that matters here.
@@ -197,7 +197,7 @@ async def test_a_primary_that_became_read_only(
 ) -> None:
     broker: PostgresBroker = await open_broker(dsn)
     await broker._local().pool.call(
-        lambda connection: connection.execute("set default_transaction_read_only = on"), 1
+        lambda connection: connection.execute("set default_transaction_read_only = on"), 30
     )
     with pytest.raises(BrokerUnavailable, match="read-only"):
         await broker.enqueue(

@@ -146,7 +146,7 @@ async def test_renewals_are_heap_only(broker: PostgresBroker, sql: Sql, schema: 
             after = await connection.fetchrow(count, schema)
         return after[0] - before[0], after[1] - before[1]
 
-    updates, heap_only = await broker._local().pool.call(renew, 5)
+    updates, heap_only = await broker._local().pool.call(renew, 30)
     assert updates == 200
     assert heap_only >= 100, "renewals wrote to an index"
 

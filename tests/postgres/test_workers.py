@@ -35,7 +35,7 @@ async def broker_url(frail: PostgresServer) -> str:
     admin = await asyncpg.connect(frail.dsn())
     await admin.execute(f"create database {name}")
     await admin.close()
-    await PostgresBroker(frail.dsn(name)).migrate()
+    await PostgresBroker(frail.dsn(name), timeout=30.0).migrate()
     return frail.dsn(name)
 
 
