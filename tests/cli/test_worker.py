@@ -1,7 +1,6 @@
 """``aioq worker``."""
 
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -15,9 +14,11 @@ from aioq.cli._logging import configure_logging
 
 # An app whose worker enqueues one job for itself, once signals are handled.
 BUSY = """
+import logging
 import os
 import sys
 import threading
+import warnings
 from contextlib import asynccontextmanager
 
 from aioq import Aarq
@@ -48,6 +49,24 @@ def stuck(ctx) -> None:
 
 
 @app.task
+async def chatty(ctx) -> None:
+    log = logging.getLogger("lib")
+    log.debug("chatter")
+    log.info("progress")
+    log.warning("watch %s", "out")
+
+
+@app.task
+async def forgetful(ctx) -> None:
+    good.enqueue()
+
+
+@app.task
+def old(ctx) -> None:
+    warnings.warn("use the new one")
+
+
+@app.task
 async def patient(ctx) -> None:
     import anyio
 
@@ -55,6 +74,13 @@ async def patient(ctx) -> None:
     while not os.path.exists("go"):
         await anyio.sleep(0.02)
 """
+
+
+CULPRITS = {"forgetful": "good.enqueue()", "old": 'warnings.warn("use the new one")'}
+WARNINGS = {
+    "forgetful": ("coroutine 'TaskDef.enqueue' was never awaited", "RuntimeWarning"),
+    "old": ("use the new one", "UserWarning"),
+}
 
 
 @pytest.fixture
@@ -66,8 +92,13 @@ def busy(project):
 
 
 def lines(text):
-    """The log lines; warnings stand between them."""
-    return [json.loads(line) for line in text.splitlines() if not line.startswith("warning: ")]
+    """The log lines, one after the other."""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def warned(text):
+    """What ``worker.warning`` says."""
+    return [line["reason"] for line in lines(text) if line["event"] == "worker.warning"]
 
 
 def test_burst_runs_what_is_due_and_leaves(run):
@@ -94,12 +125,12 @@ def test_the_banner(run):
 def test_only_the_queues_asked_for(run):
     waiting = run("enqueue", "tasks:app", "compute", "5").out.strip()
     done = run("worker", "tasks:app", "-q", "other", "-q", "othre", "-q", "x", "--burst")
-    *warned, banner = done.err.splitlines()[:3]
-    assert json.loads(banner)["queues"] == ["other", "othre", "x"]
-    assert warned == [
-        "warning: no task of tasks:app declares the queue 'othre': it gets only what "
+    banner = lines(done.err)[2]
+    assert banner["queues"] == ["other", "othre", "x"]
+    assert warned(done.err) == [
+        "no task of tasks:app declares the queue 'othre': it gets only what "
         ".options(queue='othre') sends there; did you mean 'other'?",
-        "warning: no task of tasks:app declares the queue 'x': it gets only what "
+        "no task of tasks:app declares the queue 'x': it gets only what "
         ".options(queue='x') sends there",
     ]
     assert (
@@ -120,7 +151,7 @@ def test_lines_of_a_job_name_it_but_not_its_arguments(run, busy):
 
 def test_levels(run, busy):
     busy("good")
-    assert lines(run("worker", "busy", "--burst", "--log-level", "warning").err) == []
+    assert lines(run("worker", "busy", "--burst", "--log-level", "error").err) == []
     names = {line["event"] for line in lines(run("worker", "busy", "--burst").err)}
     assert "worker.starting" in names
     assert not any(name.startswith("job.") for name in names)
@@ -146,25 +177,54 @@ def test_a_console_traceback_shows_no_local_variables(run, busy):
     assert "4111-1111" not in err
 
 
-def test_libraries_are_heard_from_warning_on(run, capsys):
-    configure_logging("debug", "json")
-    with structlog.contextvars.bound_contextvars(job_id="1"):
-        logging.getLogger("lib").info("chatter")
-        logging.getLogger("lib").warning("watch %s", "out")
-    (line,) = lines(capsys.readouterr().err)
-    assert (line["event"], line["level"], line["logger"]) == ("watch out", "warning", "lib")
-    assert line["job_id"] == "1"
+@pytest.mark.parametrize(
+    ("words", "heard"),
+    [
+        ((), ["watch out"]),
+        (("--log-level", "info"), ["progress", "watch out"]),
+        (("-v",), ["chatter", "progress", "watch out"]),
+        (("--log-level", "ERROR"), []),
+    ],
+    ids=str,
+)
+def test_what_a_task_logs_by_logging_is_heard_from_warning_on_or_from_the_level_asked_for(
+    run, busy, words, heard
+):
+    busy("chatty")
+    err = run("worker", "busy", "--burst", *words).err
+    told = [line for line in lines(err) if line.get("logger") == "lib"]
+    assert [line["event"] for line in told] == heard
+    assert all(line["task"] == "busy.chatty" and len(line["job_id"]) == 36 for line in told)
+
+
+@pytest.mark.parametrize("task", ["forgetful", "old"])
+def test_a_warning_is_a_line_of_the_log_with_its_place_and_job(run, busy, task):
+    busy(task)
+    err = run("worker", "busy", "--burst").err
+    (line,) = [line for line in lines(err) if line["event"] == "python.warning"]
+    assert (line["level"], line["task"], line["attempt"]) == ("warning", f"busy.{task}", 1)
+    message, category = WARNINGS[task]
+    assert message in line["message"]
+    assert line["category"] == category
+    number = BUSY.splitlines().index(f"    {CULPRITS[task]}") + 1
+    assert line["at"] == f"busy.py:{number}"
+
+
+def test_console_lines_keep_the_order_in_which_they_are_written(capsys):
+    configure_logging("info", "console")
+    structlog.get_logger().info("it.happened", zeal=1, awe=2)
+    assert "zeal=1 awe=2" in capsys.readouterr().err
 
 
 def test_a_broker_of_one_process_is_a_warning(run, project):
     (project / "alone.py").write_text("from aioq import Aarq\napp = Aarq('memory://')\n")
-    done = run("worker", "alone", "--burst", "--log-level", "error")
-    assert (done.code, done.err) == (
-        0,
-        "warning: alone has no tasks: import the modules that define them next to the app\n"
-        "warning: the broker memory:// lives inside one process: this worker sees only jobs that "
-        "its own tasks enqueue\n",
-    )
+    done = run("worker", "alone", "--burst")
+    assert done.code == 0
+    assert warned(done.err) == [
+        "alone has no tasks: import the modules that define them next to the app",
+        "the broker memory:// lives inside one process: this worker sees only jobs that "
+        "its own tasks enqueue",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ def test_the_public_names_of_a_module(name, page):
 
 def test_every_event_of_the_log_is_explained_and_no_other(page, table):
     source = "".join(path.read_text("utf-8") for path in SOURCE.rglob("*.py"))
-    logged = set(re.findall(r'"((?:job|worker|broker|middleware)\.[a-z_]+)"', source))
+    logged = set(re.findall(r'"((?:job|worker|broker|middleware|python)\.[a-z_]+)"', source))
     assert {row[0] for row in table(page("worker"), "Logs")} == logged
 
 

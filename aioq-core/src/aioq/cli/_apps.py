@@ -19,6 +19,7 @@ from aioq._app import Aarq
 from aioq._broker import BaseBroker
 from aioq._brokers import BROKER_URL
 from aioq._task import TaskDef
+from aioq.cli._output import place
 from aioq.errors import ConfigurationError, UnknownTask
 
 __all__ = ["choose_app", "connected", "load_app", "task_of"]
@@ -164,9 +165,7 @@ def _place_of(exc: BaseException) -> str:
     ]
     if not frames:
         return ""
-    file = Path(frames[-1].filename)
-    shown = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
-    return f" ({shown}:{frames[-1].lineno})"
+    return f" ({place(frames[-1].filename, frames[-1].lineno or 0)})"
 
 
 def _is_users(filename: str) -> bool:

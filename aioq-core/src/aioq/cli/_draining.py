@@ -22,7 +22,12 @@ DRAW_EVERY = 0.2
 COUNT_EVERY = 5
 """Drawings from one look into the store to the next."""
 BAR = 20
-ENDS = {Succeeded: "completed", Failed: "failed", Cancelled: "cancelled", Dead: "dead"}
+ENDS: dict[type[Outcome], str] = {
+    Succeeded: "completed",
+    Failed: "failed",
+    Cancelled: "cancelled",
+    Dead: "dead",
+}
 """Outcomes after which a job does not run again."""
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TextIO
 
 import click
@@ -20,6 +21,7 @@ __all__ = [
     "let_go_of_stderr",
     "note",
     "one_line",
+    "place",
     "print_json",
     "printable",
     "show_warning",
@@ -68,6 +70,13 @@ def show_warning(
     """
     with suppress(OSError):
         click.echo(f"warning: {one_line(str(message))}", file=file, err=True)
+
+
+def place(filename: str, lineno: int) -> str:
+    """``tasks.py:7``: where in a file, which is named as from the working directory."""
+    file = Path(filename)
+    here = Path.cwd()
+    return f"{file.relative_to(here) if file.is_relative_to(here) else file}:{lineno}"
 
 
 def as_json(value: Any) -> str:

@@ -21,7 +21,7 @@ from aioq.cli import _interpreter
 from aioq.cli._apps import load_app
 from aioq.cli._child import Parent, run_as_child
 from aioq.cli._draining import Progress
-from aioq.cli._logging import LEVELS, configure_logging
+from aioq.cli._logging import LEVELS, configure_logging, log_warning
 from aioq.cli._reload import check_watching
 from aioq.cli._reporting import reporting, status_line
 from aioq.cli._root import Session
@@ -120,7 +120,14 @@ class _Command(click.Command):
 )
 @click.option("--health-port", type=int, metavar="PORT", help="Answer health checks here.")
 @click.option("--health-host", default="127.0.0.1", show_default=True, metavar="ADDRESS")
-@click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True)
+@click.option(
+    "--log-level",
+    type=click.Choice(LEVELS, case_sensitive=False),
+    default="info",
+    show_default=True,
+    metavar="LEVEL",
+    help="Or debug, warning, error.",
+)
 @click.option(
     "--log-format",
     type=click.Choice(["console", "json"]),
@@ -178,7 +185,7 @@ def command(
     if burst and processes == 1 and parent is None and sys.stderr.isatty():
         line = context.with_resource(foot())
     # before the app is there: its module may set up logging its own way
-    configure_logging("debug" if verbose else log_level, log_format, _log_processors())
+    _log_to(log_format, "debug" if verbose else log_level, explicit=verbose or _given("log_level"))
     if parent is None and (processes > 1 or reload):
         verbose = session is not None and session.verbose
         words: list[str] = context.meta[WORDS]
@@ -202,6 +209,20 @@ def command(
     return 0
 
 
+def _given(option: str) -> bool:
+    source = click.get_current_context().get_parameter_source(option)
+    return source is not click.core.ParameterSource.DEFAULT
+
+
+def _log_to(form: str | None, level: str, *, explicit: bool) -> None:
+    """Set up logging; libraries are heard below warning only by one who asks for a level."""
+    libraries = level if explicit else "warning"
+    configure_logging(level, form, libraries=libraries)
+    warnings.showwarning = log_warning
+    if processors := _log_processors():
+        configure_logging(level, form, processors, libraries=libraries)
+
+
 def _log_processors() -> "list[Processor]":
     try:
         return registry().log_processors()
@@ -210,28 +231,26 @@ def _log_processors() -> "list[Processor]":
 
 
 def _warn(app: Aarq, path: str, queues: Iterable[str]) -> None:
+    log = get_logger()
     if not app.tasks:
-        warnings.warn(
-            f"{path} has no tasks: import the modules that define them next to the app",
-            RuntimeWarning,
-            stacklevel=2,
+        log.warning(
+            "worker.warning",
+            reason=f"{path} has no tasks: import the modules that define them next to the app",
         )
     for queue in queues:
         if queue not in app.queues:
             near = difflib.get_close_matches(queue, app.queues, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            warnings.warn(
-                f"no task of {path} declares the queue {queue!r}: it gets only what "
+            log.warning(
+                "worker.warning",
+                reason=f"no task of {path} declares the queue {queue!r}: it gets only what "
                 f".options(queue={queue!r}) sends there{hint}",
-                RuntimeWarning,
-                stacklevel=2,
             )
     if not app.broker.capabilities.multi_process:
-        warnings.warn(
-            f"the broker {app.broker.url} lives inside one process: this worker sees only jobs "
-            f"that its own tasks enqueue",
-            RuntimeWarning,
-            stacklevel=2,
+        log.warning(
+            "worker.warning",
+            reason=f"the broker {app.broker.url} lives inside one process: this worker sees only "
+            f"jobs that its own tasks enqueue",
         )
 
 
