@@ -1,6 +1,8 @@
 """The health port tells the truth about each loop, also while the event loop is blocked."""
 
 import json
+import socket
+import struct
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -16,6 +18,8 @@ from worker.harness import PATIENCE, FaultyBroker, Log, ended, until, working
 from aioq import Aarq, Context, Worker
 from aioq.errors import BrokerUnavailable, ConfigurationError
 from aioq.worker import WorkerOptions, _health
+from aioq.worker._health import HealthReport
+from aioq.worker._health_server import HealthServer
 
 Ctx = Context[Any]
 LOOPS = {"event_loop", "slots", "fetch", "settle", "upkeep", "beat", "leases"}
@@ -270,6 +274,42 @@ async def test_a_port_in_use_is_one_sentence(app: Aarq, broker: FaultyBroker) ->
             match=rf"^the health port 127.0.0.1:{worker.health_port} cannot be opened: .* in use",
         ):
             await second.run()
+
+
+def well() -> HealthReport:
+    return HealthReport("ok", True)
+
+
+def test_a_probe_that_hangs_up_is_not_worth_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def serving() -> bool:
+        return any("process_request" in thread.name for thread in threading.enumerate())
+
+    server = HealthServer(well, "127.0.0.1", 0)
+    with socket.create_connection(("127.0.0.1", server.port)) as probe:
+        reset_at_once = struct.pack("ii", 1, 0)
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset_at_once)
+    assert ask(server.port, "/livez")[0] == 200, "and so the first one has been taken up"
+    deadline = time.monotonic() + PATIENCE
+    while serving() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    server.close()
+    assert not serving()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_an_ipv6_address_is_one_to_listen_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getfqdn", lambda *_: pytest.fail("names are looked up"))
+    try:
+        socket.socket(socket.AF_INET6).close()
+    except OSError as exc:  # a system without: then that is what it says
+        with pytest.raises(ConfigurationError, match=rf"\[::\]:0 .*: {exc.strerror}$"):
+            HealthServer(well, "::", 0)
+        return
+    server = HealthServer(well, "::", 0)
+    assert ask(server.port, "/livez")[0] == 200, "IPv4 finds it as well"
+    with pytest.raises(ConfigurationError, match=rf"health port \[::\]:{server.port} cannot be"):
+        HealthServer(well, "::", server.port)
+    server.close()
 
 
 def test_limits_are_what_the_design_says() -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextvars import Context as Variables
 from typing import Any
 from uuid import uuid4
 
@@ -14,6 +15,9 @@ from aioq.errors import BrokerUnavailable
 from aioq.middleware import RunningJob
 from aioq.plugins import Settlement
 from aioq.testing import FakeClock
+from aioq.worker import WorkerOptions, _leases
+from aioq.worker._attempts import Attempts
+from aioq.worker._health import Health
 
 pytestmark = pytest.mark.both_loops
 
@@ -94,14 +98,20 @@ async def test_a_job_that_blocks_the_loop_is_not_run_twice_and_is_named(
     async def blocker(ctx: Ctx) -> None:
         nonlocal runs
         runs += 1
-        store.block(lambda: log.of("worker.loop_blocked") and store.clock.elapsed_ms > 3000 * LEASE)
+        assert worker._running is not None
+        keeper = worker._running._leases
+        await until(lambda: not keeper._warned)  # of anything before this job
+        store.block(lambda: named(ctx.job_id) and store.clock.elapsed_ms > 3000 * LEASE)
 
-    async with working(app, lease=LEASE):
+    def named(job_id: str) -> list[dict[str, Any]]:
+        return [line for line in log.of("worker.loop_blocked") if line["job_id"] == job_id]
+
+    async with working(app, lease=LEASE) as worker:
         job = await ended(await blocker.enqueue())
     assert (job.status, job.crashes, runs) == ("completed", 0, 1)
-    (line,) = log.of("worker.loop_blocked")
-    assert (line["job_id"], line["task"]) == (job.id, blocker.name)
-    assert "store.block(" in line["stack"]
+    line, *_ = named(job.id)
+    assert line["task"] == blocker.name
+    assert "in blocker\n" in line["stack"]
 
 
 @on_asyncio
@@ -138,6 +148,54 @@ async def test_neighbours_of_a_blocker_move_to_another_worker(
     assert here == []
     assert {job.worker_id for job in jobs} == {OTHER}
     assert {line["job_id"] for line in log.of("job.stale")} == set(taken)
+
+
+class Rounds:
+    """In place of the lease thread's waits: how late each ends, and how long the process has worked
+    meanwhile. The loop does not turn in any of them."""
+
+    def __init__(self, rounds: list[tuple[float, float]]) -> None:
+        self._rounds = rounds
+        self.now = self.worked = 1000.0
+
+    def wait(self, timeout: float) -> bool:
+        if not self._rounds:
+            return True
+        late, worked = self._rounds.pop(0)
+        self.now += timeout + late
+        self.worked += worked
+        return False
+
+
+ON_TIME, PAUSED, BUSY = (0.0, 0.0), (5.0, 0.1), (5.0, 4.9)
+
+
+@on_asyncio
+@pytest.mark.parametrize(
+    ("rounds", "blocks"),
+    [
+        pytest.param([ON_TIME] * 6, 1, id="the loop is blocked"),
+        pytest.param([PAUSED] + [ON_TIME] * 2, 0, id="all stood still"),
+        pytest.param([PAUSED] * 3, 0, id="all stood still again and again"),
+        pytest.param([PAUSED] + [ON_TIME] * 6, 1, id="blocked after all stood still"),
+        pytest.param([ON_TIME] * 6 + [PAUSED] + [ON_TIME] * 6, 1, id="all stood still amid it"),
+        pytest.param([BUSY], 1, id="blocked by what keeps the interpreter lock"),
+    ],
+)
+async def test_only_a_loop_that_could_turn_is_called_blocked(
+    broker: FaultyBroker,
+    log: Log,
+    monkeypatch: pytest.MonkeyPatch,
+    rounds: list[tuple[float, float]],
+    blocks: int,
+) -> None:
+    script = Rounds([*rounds])
+    monkeypatch.setattr(_leases, "monotonic", lambda: script.now)
+    monkeypatch.setattr(_leases.time, "process_time", lambda: script.worked)
+    keeper = _leases.LeaseKeeper(broker, Attempts(1), WorkerOptions(), Health(), log, Variables())
+    monkeypatch.setattr(keeper, "_stop", script)
+    keeper._run()
+    assert len(log.of("worker.loop_blocked")) == blocks
 
 
 async def lose(broker: FaultyBroker, job_id: str) -> None:

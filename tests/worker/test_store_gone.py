@@ -22,12 +22,24 @@ ERRORS = pytest.mark.parametrize(
 )
 
 
+LOOPS = {
+    "claim": "fetch",
+    "settle": "settle",
+    "upkeep": "upkeep",
+    "renew": "leases",
+    "beat": "beat",
+}
+"""Call -> the loop that makes it, and says so when the call is answered again."""
+
+
 @ERRORS
-@pytest.mark.parametrize("name", ["claim", "settle", "upkeep", "renew", "hints", "hint", "beat"])
+@pytest.mark.parametrize("name", [*LOOPS, "hints", "hint"])
 async def test_no_call_that_fails_for_a_while_ends_the_worker(
     app: Aarq, broker: FaultyBroker, log: Log, name: str, error: Exception
 ) -> None:
     go = anyio.Event()
+    away = isinstance(error, BrokerUnavailable)
+    back = [LOOPS[name]] if away and name in LOOPS else []
 
     @app.task
     async def good(ctx: Ctx) -> None:
@@ -47,9 +59,11 @@ async def test_no_call_that_fails_for_a_while_ends_the_worker(
         await ended(job)
         await until(lambda: broker._listeners)
         assert (await ended(await good.enqueue())).status == "completed"
+        await until(lambda: len(log.of("broker.back")) >= len(back))
         assert worker._running is not None
         assert worker._running.attempts.running == 0
-    if isinstance(error, BrokerUnavailable):
+    assert [line["loop"] for line in log.of("broker.back")] == back
+    if away:
         assert len(log.of("broker.unavailable")) == 1
     elif isinstance(error, BrokerError):
         (line,) = log.of("worker.error")

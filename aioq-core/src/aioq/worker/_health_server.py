@@ -4,10 +4,13 @@ A thread of its own serves it, so it answers also while the event loop is blocke
 """
 
 import json
+import socket
+import sys
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 
 from aioq.errors import ConfigurationError
@@ -30,12 +33,12 @@ class HealthServer:
 
     def __init__(self, ask: Callable[[], HealthReport], host: str, port: int) -> None:
         try:
-            self._server = ThreadingHTTPServer((host, port), _handler(ask))
+            self._server = _server(host)((host, port), _handler(ask))
         except OSError as exc:
+            where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             raise ConfigurationError(
-                f"the health port {host}:{port} cannot be opened: {exc.strerror or exc}"
+                f"the health port {where} cannot be opened: {exc.strerror or exc}"
             ) from exc
-        self._server.daemon_threads = True
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True
@@ -45,6 +48,30 @@ class HealthServer:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Server(ThreadingMixIn, TCPServer):
+    # http.server's own looks up the host's name at the start, which may take a while
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A probe that has hung up is no news."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+    def server_bind(self) -> None:
+        # ``::`` takes IPv4 as well, whatever the system's own choice is
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+
+def _server(host: str) -> type[_Server]:
+    return _Server6 if ":" in host else _Server
 
 
 def _handler(ask: Callable[[], HealthReport]) -> type[BaseHTTPRequestHandler]:

@@ -32,6 +32,7 @@ WARN_AFTER = 1.0
 UNSTARTED_LIMIT = 2.0
 TOKENS_PER_CALL = 5000
 STACK_DEPTH = 12
+STOOD_STILL = 0.5
 STARVED_AFTER = 1.0
 MAKE_WAY = 0.001
 LONGEST_JOIN = 0.2
@@ -75,6 +76,8 @@ class LeaseKeeper:
         self._loop_thread = threading.get_ident()
         self._loop = current_loop()
         self._ticked = self._turned = monotonic()
+        self._seen, self._excused = self._ticked, 0.0
+        """The last tick this thread knows of, and how long all stood still since then."""
         self._warned = False
         self._trouble = Trouble("leases", health, log)
         self._due = monotonic() + self._interval
@@ -82,6 +85,7 @@ class LeaseKeeper:
         """What the store said since the ticker last looked."""
 
     def start(self) -> None:
+        self._ticked = self._turned = monotonic()
         self._thread.start()
 
     def stop(self) -> None:
@@ -105,13 +109,11 @@ class LeaseKeeper:
         return self._granularity
 
     def _run(self) -> None:
-        while not self._stop.wait(self._granularity):
-            self._turned = monotonic()
-            blocked = self._turned - self._ticked
+        while not self._rest():
             try:
-                self._watch(blocked)
+                self._watch()
                 if monotonic() >= self._due:
-                    self._renew_all(blocked)
+                    self._renew_all()
             except Exception as exc:
                 self._trouble.met(exc)
                 self._due = monotonic() + min(1.0, self._interval) * random.uniform(0.5, 1.0)
@@ -121,8 +123,32 @@ class LeaseKeeper:
         except Exception as exc:
             self._trouble.met(exc)
 
-    def _renew_all(self, blocked: float) -> None:
-        if self._options.stall_limit is not None and blocked > self._options.stall_limit:
+    def _rest(self) -> bool:
+        """Wait for the next round; whether there is none.
+
+        Where this thread comes late and the process has done next to nothing meanwhile, all of it
+        stood still: stopped, paused with its machine, or without a processor. Where it has worked,
+        something kept the interpreter lock from this thread, and so from the loop.
+        """
+        began, worked = monotonic(), time.process_time()
+        over = self._stop.wait(self._granularity)
+        self._turned = monotonic()
+        late = self._turned - began - self._granularity
+        stood_still = late > STOOD_STILL and time.process_time() - worked < late / 2
+        ticked, excused = self._ticked, late if stood_still else 0.0
+        if ticked == self._seen:
+            excused += self._excused
+        self._seen, self._excused = ticked, min(excused, self._turned - ticked)
+        return over
+
+    def _blocked(self) -> float:
+        """Seconds for which the loop has not turned although it could."""
+        return self._turned - self._seen - self._excused
+
+    def _renew_all(self) -> None:
+        blocked, limit = self._blocked(), self._options.stall_limit
+        # all silence counts here: one that stands still again and again must not go on for ever
+        if limit is not None and self._turned - self._seen > limit:
             return
         if self._client is None:
             self._client = self._broker.for_lease_thread()
@@ -148,13 +174,14 @@ class LeaseKeeper:
         if renewed.lost or renewed.cancelled:
             self.news.append(renewed)
 
-    def _watch(self, blocked: float) -> None:
-        if blocked <= WARN_AFTER:
+    def _watch(self) -> None:
+        blocked = self._blocked()
+        if self._turned - self._seen <= WARN_AFTER:
             if self._warned:
                 # what was not renewed during the block is renewed first thing after it
                 self._due = 0.0
             self._warned = False
-        elif not self._warned:
+        elif blocked > WARN_AFTER and not self._warned:
             self._warned = True
             culprit = self._culprit()
             self._log.warning(

@@ -35,7 +35,6 @@ async def run_loop(
         else:
             health.ok(name)
             if pause:
-                log.info("broker.back", loop=name)
                 trouble.over()
                 pause = 0.0
             # a store in memory answers without ever yielding

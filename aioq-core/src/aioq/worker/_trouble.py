@@ -38,5 +38,7 @@ class Trouble:
 
     def over(self) -> None:
         """The loop has done its work again."""
+        if self._unavailable:
+            self._log.info("broker.back", loop=self._loop)
         self._unavailable = False
         self._told = None
