@@ -8,9 +8,18 @@ from uuid import uuid4
 
 import pytest
 
-from aioq.cli import worker
+from aioq.cli import _supervisor, worker
+from aioq.cli._process import Process
 from aioq.cli._reload import changes
 from aioq.errors import ConfigurationError
+from aioq.worker import WorkerOptions
+
+DEAF = """
+import pathlib, signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pathlib.Path("deaf").touch()
+signal.pause()
+"""
 
 
 def test_a_running_job_cannot_be_deleted(run):
@@ -34,6 +43,32 @@ def test_several_processes_need_posix(run, monkeypatch, words: tuple[str, ...]):
     assert done.err == (
         "error: --processes and --reload need a POSIX system; start workers singly\n"
     )
+
+
+async def test_a_process_that_was_being_started_at_the_stop_is_killed_like_the_others(
+    project: Path, monkeypatch
+):
+    monkeypatch.setattr(_supervisor, "KILL_AFTER", 0.1)
+    supervisor = _supervisor.Supervisor(
+        [sys.executable, "-c", DEAF], WorkerOptions(shutdown_timeout=0.1)
+    )
+    started: list[Process] = []
+    real = Process.start
+
+    async def start(command: list[str]) -> Process:
+        started.append(await real(command))
+        while not (project / "deaf").exists():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        supervisor._stop("asked meanwhile")
+        return started[0]
+
+    monkeypatch.setattr(Process, "start", start)
+    try:
+        assert await asyncio.wait_for(supervisor.run(), 60) == 1
+    finally:
+        for process in started:
+            process.kill()
+    assert process.killed
 
 
 async def test_files_that_cannot_be_watched(tmp_path: Path, monkeypatch):

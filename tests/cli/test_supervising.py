@@ -1,5 +1,6 @@
 """``aioq worker`` under systemd, with ``--reload``, and with ``--processes`` that cannot start."""
 
+import contextlib
 import json
 import re
 import signal
@@ -10,12 +11,36 @@ import time
 
 import pytest
 
+from aioq.cli import _systemd
 from aioq.cli._systemd import Notifier
 from aioq.worker._health import HealthReport
 
 APP = """
 from aioq import Aarq
 app = Aarq("sqlite:///jobs.db")
+
+
+@app.task
+async def one(ctx) -> None: ...
+"""
+
+# Its worker has left when the file ``go`` is there, and not before.
+PATIENT = """
+import asyncio
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from aioq import Aarq
+
+
+@asynccontextmanager
+async def lifespan(app):
+    yield
+    while not Path("go").exists():
+        await asyncio.sleep(0.02)
+
+
+app = Aarq("sqlite:///jobs.db", lifespan=lifespan)
 
 
 @app.task
@@ -148,15 +173,18 @@ def systemd(tmp_path):
 def told(systemd, line):
     """All lines up to this one."""
     lines = []
+    deadline = time.monotonic() + 60
     while line not in lines:
+        assert time.monotonic() < deadline, f"no {line} in {lines}"
         lines += systemd.recv(4096).decode().split("\n")
     return lines
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_systemd_hears_of_start_life_and_stop(start, systemd, processes):
+def test_systemd_hears_of_start_life_and_stop(project, start, systemd, processes):
+    (project / "served.py").write_text(PATIENT)
     process = start(
-        *("--processes", processes),
+        *("--processes", processes, "--shutdown-timeout", "3600"),
         NOTIFY_SOCKET=systemd.getsockname(),
         WATCHDOG_USEC="200000",
     )
@@ -165,7 +193,10 @@ def test_systemd_hears_of_start_life_and_stop(start, systemd, processes):
     working = told(systemd, "WATCHDOG=1")
     assert [line for line in [*starting, *working] if line.startswith("STATUS=ok: ")]
     process.send_signal(signal.SIGTERM)
-    told(systemd, "STOPPING=1")
+    try:
+        told(systemd, "STOPPING=1")
+    finally:
+        (project / "go").touch()
     assert process.wait(60) == 0
 
 
@@ -190,6 +221,35 @@ def test_a_watchdog_is_told_only_while_there_is_life(systemd):
     assert systemd.recv(4096) == b"READY=1\nSTATUS=s\nWATCHDOG=1"
     notifier.update(HealthReport("failing", False), "stuck")
     assert systemd.recv(4096) == b"STATUS=stuck"
+
+
+def test_what_systemd_does_not_take_is_told_again(systemd, monkeypatch):
+    def fill():
+        """A message each of many, until no more fit."""
+        with contextlib.suppress(OSError):
+            while True:
+                with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+                    other.setblocking(False)
+                    other.sendto(b"of others", systemd.getsockname())
+
+    def take_all():
+        systemd.setblocking(False)
+        taken = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                taken.append(systemd.recv(4096))
+        return taken
+
+    monkeypatch.setattr(_systemd, "SEND_TIMEOUT", 0.01)
+    notifier = Notifier(systemd.getsockname(), 1.0)
+    for status, word in [("ok", "READY=1"), ("stopping", "STOPPING=1")]:
+        fill()
+        for _ in range(2):
+            notifier.update(HealthReport(status, True), status)
+        assert set(take_all()) == {b"of others"}
+        notifier.update(HealthReport(status, True), status)
+        (message,) = take_all()
+        assert message.decode().split("\n")[:2] == [word, f"STATUS={status}"]
 
 
 def test_a_systemd_that_does_not_listen_ends_nothing(tmp_path, capsys):

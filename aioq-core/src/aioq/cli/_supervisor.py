@@ -155,7 +155,7 @@ class Supervisor:
                 continue
             self._log.info("worker.process_started", pid=process.pid)
             if self._stopping.is_set():
-                process.stop()
+                self._end(process)
             code = await process.wait()
             slot.process = None
             self._proven = self._proven or process.was_ready

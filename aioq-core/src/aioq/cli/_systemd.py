@@ -45,29 +45,32 @@ class Notifier:
         return cls(address, int(watchdog) / 1e6 if watchdog and mine else None)
 
     def update(self, report: HealthReport, status: str) -> None:
-        """Tell what has changed, and, while the service is alive, that it is."""
-        lines: list[str] = []
-        if report.ready and not self._ready:
-            self._ready = True
-            lines.append("READY=1")
-        if report.status in ("stopping", "stopped") and not self._stopping:
-            self._stopping = True
-            lines.append("STOPPING=1")
-        if status != self._status:
-            self._status = status
-            lines.append(f"STATUS={status}")
-        if self._watchdog is not None and report.alive:
-            now = monotonic()
-            if now - self._alive_told >= self.every / 2:
-                self._alive_told = now
-                lines.append("WATCHDOG=1")
-        if lines:
-            self._send("\n".join(lines))
+        """Tell what has changed, and, while the service is alive, that it is.
 
-    def _send(self, message: str) -> None:
+        What systemd does not take is told again by the next call.
+        """
+        now = monotonic()
+        ready = report.ready and not self._ready
+        stopping = report.status in ("stopping", "stopped") and not self._stopping
+        alive = (
+            self._watchdog is not None and report.alive and now - self._alive_told >= self.every / 2
+        )
+        lines = ["READY=1"] if ready else []
+        lines += ["STOPPING=1"] if stopping else []
+        lines += [f"STATUS={status}"] if status != self._status else []
+        lines += ["WATCHDOG=1"] if alive else []
+        if lines and self._send("\n".join(lines)):
+            self._ready = self._ready or ready
+            self._stopping = self._stopping or stopping
+            self._status = status
+            self._alive_told = now if alive else self._alive_told
+
+    def _send(self, message: str) -> bool:
+        """Whether systemd has taken it."""
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
-                connection.settimeout(SEND_TIMEOUT)
+                # who has just let us wait in vain is asked again, but not waited for each time
+                connection.settimeout(0.0 if self._deaf else SEND_TIMEOUT)
                 connection.sendto(message.encode(), self._address)
         except OSError as exc:
             if not self._deaf:
@@ -75,3 +78,4 @@ class Notifier:
             self._deaf = True
         else:
             self._deaf = False
+        return not self._deaf

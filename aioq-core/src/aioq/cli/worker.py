@@ -7,11 +7,12 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from traceback import print_exception
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 
 import click
 
@@ -22,6 +23,7 @@ from aioq.cli._apps import load_app
 from aioq.cli._child import Parent, run_as_child
 from aioq.cli._draining import Progress
 from aioq.cli._logging import LEVELS, configure_logging, log_warning
+from aioq.cli._output import error
 from aioq.cli._reload import check_watching
 from aioq.cli._reporting import reporting, status_line
 from aioq.cli._root import Session
@@ -198,13 +200,11 @@ def command(
             app.use(Progress(line, worker.queues))
         _warn(app, app_path, queues)
         _banner(app, app_path, options, worker)
-        _serve(worker, run, parent)
+        _serve(worker, run, parent, session)
     except AioqError as exc:
         if parent is None:
             raise
-        parent.tell({"failure": str(exc)})
-        if session is not None and session.verbose:
-            print_exception(exc)
+        _say(exc, parent, session)
         return 1
     return 0
 
@@ -269,19 +269,47 @@ def _banner(app: Aarq, path: str, options: WorkerOptions, worker: Worker) -> Non
     )
 
 
-def _serve(worker: Worker, run: Callable[[Serve], None], parent: Parent | None) -> None:
+def _serve(
+    worker: Worker, run: Callable[[Serve], None], parent: Parent | None, session: Session | None
+) -> None:
     _interpreter.tune()
 
     async def serve() -> None:
-        await (_work(worker) if parent is None else run_as_child(worker, parent))
+        try:
+            await (_work(worker) if parent is None else run_as_child(worker, parent))
+        except Exception as exc:
+            if not worker.abandoned:
+                raise
+            with suppress(OSError):  # nobody reads stderr any more
+                _say(exc, parent, session)
+            _leave(1)
         if worker.abandoned:
-            # closing the loop, and the interpreter, would wait for these threads
-            logging.shutdown()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(0)
+            _leave(0)
 
     run(serve)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process while plain functions still run: closing the loop, and the interpreter, would
+    wait for their threads."""
+    try:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def _say(exc: Exception, parent: Parent | None, session: Session | None) -> None:
+    """What ``main`` and the interpreter would say of it; a child leaves the sentence to its
+    parent."""
+    if not isinstance(exc, AioqError) or (session is not None and session.verbose):
+        print_exception(exc)
+    if isinstance(exc, AioqError):
+        if parent is None:
+            error(str(exc))
+        else:
+            parent.tell({"failure": str(exc)})
 
 
 def _run_on_asyncio(serve: Serve) -> None:

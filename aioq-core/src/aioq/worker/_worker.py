@@ -68,7 +68,10 @@ class Worker:
 
     @property
     def abandoned(self) -> int:
-        """Plain functions that still run in threads although their jobs were given up."""
+        """Plain functions that still run in threads although their jobs were given up.
+
+        Python waits for these threads at the end of a program; ``aioq worker`` does not.
+        """
         return self._running.threads.running if self._running else 0
 
     @property
