@@ -291,7 +291,7 @@ async def test_a_slow_observer_is_waited_for_at_the_end(app: Aarq) -> None:
         running.set()
 
     job = await good.enqueue()
-    async with working(app):
+    async with working(app, shutdown_timeout=3600):
         await running.wait()
     assert heard == [job.id]
 
