@@ -2,8 +2,8 @@
 
 The reference is the memory broker. Both get the same calls and the same jumps of the clock; after
 each step answers, jobs and counts are compared. Tokens are each broker's own, so they are paired by
-delivery. For the reference real time passes as well, because a store whose own clock is moved by an
-offset cannot do without. Durations lie on a grid of 10 s and leases beside it, so that a call that
+delivery. A store that only takes an offset to its own clock sees real time pass; then it passes
+for the reference, too. Durations lie on a grid of 10 s and leases beside it, so that a call that
 takes a little decides the same; a sequence with one that took long is given up.
 """
 
@@ -12,7 +12,7 @@ import struct
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack
-from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar, cast
 
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -55,8 +55,11 @@ OpenBroker: TypeAlias = Callable[[FakeClock], AbstractAsyncContextManager[BaseBr
 
 LEASE_MS = 25_000
 GRID_MS = 10_000
-TOO_LONG = GRID_MS / 1000 / 3
-"""Seconds of a call after which the two brokers' clocks cannot be compared."""
+SLOW, TOO_LONG = 0.5, 1.5
+"""Seconds of a call that make it doubtful to compare two clocks, and impossible: upkeep compares
+with half a lease, which is 2.5 s beside the grid, and other calls have taken their part of it."""
+TRIES = 5
+"""How often a run may fail in which a call was slow."""
 QUEUES = ("q", "r")
 WORKERS = tuple(f"00000000-0000-4000-8000-00000000000{number}" for number in range(2))
 STRANGER = "00000000-0000-4000-8000-0000000000ff"
@@ -139,16 +142,23 @@ ends = st.builds(
 
 
 class _Clock(FakeClock):
-    """Looked at, it has gone on by itself, half a second at a time; ``elapsed_ms`` does not."""
+    """Goes on by itself as soon as somebody takes ``elapsed_ms`` as an offset to another clock;
+    looked at, and half a second at a time."""
 
     def __init__(self) -> None:
         super().__init__()
         self._began = time.monotonic()
         self._passed_ms = 0
+        self.beside_another = False
+
+    @property
+    def elapsed_ms(self) -> int:
+        self.beside_another = True
+        return super().elapsed_ms
 
     def look(self) -> None:
         passed = int((time.monotonic() - self._began) * 1000)
-        if passed - self._passed_ms >= 500:
+        if self.beside_another and passed - self._passed_ms >= 500:
             self._passed_ms = passed
 
     def __call__(self) -> int:
@@ -164,6 +174,8 @@ class BrokerMachine(RuleBasedStateMachine):
 
     open_broker: ClassVar[OpenBroker]
     portal: ClassVar[BlockingPortal]
+    slow: ClassVar[bool] = False
+    """Whether there was a slow call beside a clock that went on."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -347,8 +359,10 @@ class BrokerMachine(RuleBasedStateMachine):
         self._clock.look()
         began = time.monotonic()
         answers = self.portal.call(run)
-        if time.monotonic() - began > TOO_LONG:
-            reject()
+        if self._clock.beside_another and (took := time.monotonic() - began) > SLOW:
+            type(self).slow = True
+            if took > TOO_LONG:
+                reject()
         return answers
 
     def _each(
@@ -520,23 +534,28 @@ def check_model(
         AssertionError: they differ; Hypothesis prints the calls that show it.
     """
     phases = [Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink]
+    told = settings(
+        max_examples=examples or int(os.environ.get("AIOQ_CONFORMANCE_EXAMPLES", "60")),
+        stateful_step_count=steps,
+        deadline=None,
+        derandomize=repeatable,
+        database=None,
+        phases=phases if shrink else phases[:3],
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+    )
     with start_blocking_portal(backend) as portal:
-        run_state_machine_as_test(
-            type(
-                "MachineUnderTest",
-                (BrokerMachine,),
-                {"open_broker": staticmethod(open_broker), "portal": portal},
-            ),
-            settings=settings(
-                max_examples=examples or int(os.environ.get("AIOQ_CONFORMANCE_EXAMPLES", "60")),
-                stateful_step_count=steps,
-                deadline=None,
-                derandomize=repeatable,
-                database=None,
-                phases=phases if shrink else phases[:3],
-                suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-            ),
-        )
+        fields = {"open_broker": staticmethod(open_broker), "portal": portal}
+        for more in reversed(range(TRIES)):
+            machine = type("MachineUnderTest", (BrokerMachine,), fields)
+            try:
+                run_state_machine_as_test(machine, settings=told)
+            except Exception:
+                # it may have failed by that alone; and what is given up only once, Hypothesis
+                # takes for flaky
+                if not (cast("type[BrokerMachine]", machine).slow and more):
+                    raise
+            else:
+                return
 
 
 class ModelSuite:
