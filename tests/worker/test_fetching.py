@@ -5,7 +5,7 @@ from typing import Any
 
 import anyio
 import pytest
-from worker.harness import PATIENCE, FaultyBroker
+from worker.harness import PATIENCE, FaultyBroker, drain
 
 from aioq import Aarq, Context, Worker, WorkerOptions
 from aioq.plugins import Claimed
@@ -36,3 +36,24 @@ async def test_a_job_that_ends_while_a_claim_is_on_the_wire_ends_the_rest_after_
     await work.enqueue()
     with anyio.fail_after(PATIENCE):
         await Worker(app, WorkerOptions(burst=True)).run()
+
+
+async def test_a_claim_that_found_nothing_but_knows_of_more_is_asked_again(
+    app: Aarq, broker: FaultyBroker
+) -> None:
+    """A store may have looked in the wrong place first; a burst must not end there."""
+    real = broker.claim
+    times = 0
+
+    async def claim(*args: Any, **options: Any) -> Claimed:
+        nonlocal times
+        times += 1
+        return Claimed([], more=True) if times <= 2 else await real(*args, **options)
+
+    @app.task
+    async def quick(ctx: Context[Any]) -> None: ...
+
+    broker.claim = claim  # type: ignore[method-assign]
+    job = await quick.enqueue()
+    await drain(app)
+    assert (await job.refresh()).status == "completed"

@@ -8,7 +8,17 @@ from uuid import uuid4
 
 import anyio
 import pytest
-from worker.harness import OTHER, PATIENCE, FaultyBroker, Log, ended, on_asyncio, until, working
+from worker.harness import (
+    OTHER,
+    PATIENCE,
+    FaultyBroker,
+    Log,
+    drain,
+    ended,
+    on_asyncio,
+    until,
+    working,
+)
 
 from aioq import Aarq, Context, Middleware
 from aioq.errors import BrokerUnavailable
@@ -422,7 +432,109 @@ async def test_a_retry_that_comes_back_before_its_answer_is_run(
     assert told.outcomes == ["Retried", "Succeeded"]
 
 
-async def test_jobs_that_retry_at_once_never_wait_for_a_lease(app: Aarq, log: Log) -> None:
+async def test_what_was_handed_out_too_early_is_back_before_a_burst_ends(
+    app: Aarq, broker: FaultyBroker, log: Log
+) -> None:
+    """As before; and the store takes its time with that delivery's way back."""
+    runs = 0
+
+    @app.task(retries=1, retry_delay=0)
+    async def flaky(ctx: Ctx) -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            raise ValueError
+
+    real, answered, sending, sent = broker.settle, anyio.Event(), anyio.Event(), anyio.Event()
+
+    async def slow(settlements: Any) -> Any:
+        if broker.calls["settle"] == 1:
+            sending.set()
+            await sent.wait()
+        answers = await real(settlements)
+        if broker.calls["settle"] == 1:
+            await answered.wait()
+        return answers
+
+    broker.settle = slow  # type: ignore[method-assign]
+    job = await flaky.enqueue()
+    left = anyio.Event()
+
+    async def burst() -> None:
+        await drain(app)
+        left.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(burst)
+        await until(lambda: log.of("job.adopted"))
+        answered.set()
+        await sending.wait()
+        await anyio.wait_all_tasks_blocked()
+        assert not left.is_set()
+        sent.set()
+    await job.refresh()
+    assert (job.status, job.retries, job.crashes, runs) == ("completed", 1, 0, 2)
+
+
+class Slow(Middleware):
+    """Hears of nothing before it is let."""
+
+    def __init__(self) -> None:
+        self.go = anyio.Event()
+        self.asked = 0
+
+    async def settled(self, job: RunningJob, outcome: object) -> None:
+        self.asked += 1
+        await self.go.wait()
+
+
+async def test_a_retry_is_run_while_the_observers_of_the_attempt_before_still_hear(
+    app: Aarq, log: Log
+) -> None:
+    slow = app.use(Slow())
+    runs = 0
+
+    @app.task(retries=1, retry_delay=0)
+    async def flaky(ctx: Ctx) -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            raise ValueError
+
+    job = await flaky.enqueue()
+    async with working(app, concurrency=1):
+        await ended(job)
+        slow.go.set()
+    assert (job.status, job.retries, job.crashes, runs) == ("completed", 1, 0, 2)
+    assert (slow.asked, log.of("job.adopted")) == (2, [])
+
+
+async def test_observers_that_hang_hold_back_new_jobs(app: Aarq) -> None:
+    slow = app.use(Slow())
+
+    @app.task
+    async def quick(ctx: Ctx) -> None: ...
+
+    jobs = await app.enqueue_many([quick.job() for _ in range(100)])
+    async with working(app, concurrency=2, shutdown_timeout=3600) as worker:
+        await until(lambda: slow.asked >= 4)
+        assert worker._running is not None
+        attempts = worker._running.attempts
+        await until(lambda: len(attempts) == slow.asked and not attempts.running)
+        assert (attempts.free, slow.asked < 20) == (0, True)
+        slow.go.set()
+        for job in jobs:
+            await ended(job)
+    assert slow.asked == 100
+
+
+@pytest.mark.parametrize("observed", [False, True])
+async def test_jobs_that_retry_at_once_never_wait_for_a_lease(
+    app: Aarq, log: Log, observed: bool
+) -> None:
+    if observed:
+        app.use(Told())
+
     @app.task(retries=3, retry_delay=0)
     async def flaky(ctx: Ctx, i: int) -> None:
         if ctx.retries < i % 4:

@@ -14,7 +14,7 @@ from worker.harness import PATIENCE, FaultyBroker, Log, drain, on_asyncio, until
 from aioq import Aarq, Context, Middleware, Worker
 from aioq._wire import Note, decode_note, encode_note
 from aioq.backends import MemoryBroker
-from aioq.errors import BrokerUnavailable
+from aioq.errors import Abort, BrokerUnavailable, Retry, Snooze
 from aioq.middleware import RunningJob
 from aioq.worker import WorkerOptions
 from aioq.worker._signals import stop_on_signals
@@ -186,6 +186,131 @@ async def test_a_task_that_ignores_its_cancellation_is_given_back_once(
     assert len(broker.settled) == settled
     assert told.outcomes == ["Released"]
     assert (await job.refresh()).status == "pending"
+
+
+async def test_a_job_that_was_given_back_is_held_until_the_store_has_it(
+    app: Aarq, broker: FaultyBroker, log: Log
+) -> None:
+    """Also when its function has returned by then."""
+    running, go = anyio.Event(), anyio.Event()
+
+    @app.task
+    async def deaf(ctx: Ctx) -> None:
+        running.set()
+        await go.wait()
+
+    job = await deaf.enqueue()
+    async with working(app) as worker:
+        await running.wait()
+        work = worker._running
+        assert work is not None
+        gate = broker.gates["settle"] = anyio.Event()
+        (attempt,) = work.attempts.snapshot()
+        work.executor.give_back(attempt)
+        go.set()
+        await until(lambda: log.of("job.stale"))
+        await anyio.wait_all_tasks_blocked()
+        assert len(work.attempts) == 1
+        gate.set()
+        await job.finished(timeout=PATIENCE)
+    assert (job.status, job.crashes) == ("completed", 0)
+
+
+async def convert(ctx: Ctx) -> None:
+    try:
+        await anyio.sleep_forever()
+    except anyio.get_cancelled_exc_class():
+        raise ConnectionError("as some libraries do") from None
+
+
+async def clean_up(ctx: Ctx) -> None:
+    try:
+        await anyio.sleep_forever()
+    finally:
+        raise OSError("nothing to remove")
+
+
+async def child(ctx: Ctx) -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(clean_up, ctx)
+        await anyio.sleep_forever()
+
+
+@pytest.mark.parametrize("by", ["the worker", "its user"])
+@pytest.mark.parametrize("body", [convert, clean_up, child])
+async def test_what_a_job_raises_when_it_is_stopped_is_no_failure(
+    app: Aarq, broker: FaultyBroker, log: Log, body: Any, by: str
+) -> None:
+    told = app.use(Told())
+    running = anyio.Event()
+
+    @app.task(name="stopped", retries=3)
+    async def stopped(ctx: Ctx) -> None:
+        running.set()
+        await body(ctx)
+
+    job = await stopped.enqueue()
+    async with working(app, shutdown_timeout=0.1 if by == "the worker" else 3600):
+        await running.wait()
+        if by == "its user":
+            assert await job.cancel()
+            await job.finished(timeout=PATIENCE)
+    await job.refresh()
+    assert (job.status, job.retries) == (("cancelled" if by == "its user" else "pending"), 0)
+    assert told.outcomes == ["Cancelled" if by == "its user" else "Released"]
+    (line,) = log.of("job.cancel_error")
+    assert line["job_id"] == job.id
+    assert log.of("job.failed") == log.of("job.retry") == []
+
+
+async def test_a_job_may_still_say_itself_what_becomes_of_it(app: Aarq) -> None:
+    running = anyio.Event()
+
+    @app.task
+    async def decided(ctx: Ctx) -> None:
+        running.set()
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            raise Abort("half done") from None
+
+    job = await decided.enqueue()
+    async with working(app, shutdown_timeout=0.1):
+        await running.wait()
+    assert ((await job.refresh()).status, job.error) == ("failed", "half done")
+
+
+@pytest.mark.parametrize("ends", [Snooze(3600), Retry(3600)])
+async def test_a_job_that_came_to_an_end_of_its_own_is_not_always_cut_short(
+    app: Aarq, broker: FaultyBroker, ends: Exception
+) -> None:
+    """Nor unknown: what was counted against it before does not add up over its runs."""
+
+    @app.task(retries=1)
+    async def polls(ctx: Ctx) -> None:
+        raise ends
+
+    job = await polls.enqueue()
+    broker._store._rows[job.id].note = encode_note(Note(interruptions=19, unknown_since=1))
+    await drain(app)
+    note = await note_of(broker, job.id)
+    assert (note.interruptions, note.unknown_since) == (0, None)
+
+
+async def test_a_job_that_was_cut_short_is_known_here(app: Aarq, broker: FaultyBroker) -> None:
+    running = anyio.Event()
+
+    @app.task
+    async def long(ctx: Ctx) -> None:
+        running.set()
+        await anyio.sleep_forever()
+
+    job = await long.enqueue()
+    broker._store._rows[job.id].note = encode_note(Note(interruptions=1, unknown_since=1))
+    async with working(app, shutdown_timeout=0.1):
+        await running.wait()
+    note = await note_of(broker, job.id)
+    assert (note.interruptions, note.unknown_since) == (2, None)
 
 
 async def test_claimed_jobs_that_have_not_begun_are_given_back_uncounted(

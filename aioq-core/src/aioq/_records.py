@@ -95,7 +95,8 @@ class Claimed(NamedTuple):
 
     jobs: Sequence[Delivery]
     more: bool = False
-    """Ready jobs remain that a claim could have taken."""
+    """Ready jobs remain that a claim could have taken; without a job in hand, that the next claim
+    may find some."""
     due_in_ms: int | None = None
     """Time until the next scheduled job of these queues is due; None when there is none."""
 

@@ -5,7 +5,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from opentelemetry.trace import Span, Status, StatusCode
 
-from aioq.errors import Retry, Snooze, TaskTimeout
+from aioq.errors import Abort, Retry, Snooze, TaskTimeout
 from aioq.middleware import RunningJob
 from aioq_otel import _names as names
 
@@ -35,12 +35,19 @@ def ending_of(job: RunningJob, raised: BaseException) -> Ending:
             return Ending("snoozed")
         case Retry(__cause__=cause):
             return Ending("retry", cause)
+        case Exception() if job.stop_reason is not None and not isinstance(raised, Abort):
+            # of the clean-up after a cancel of the worker's
+            return _stopped(job)
         case TaskTimeout():
             return Ending("timeout", raised)
         case Exception():
             return Ending("failure", raised)
         case _:
-            return Ending("lost" if job.stop_reason == "lost" else "cancelled")
+            return _stopped(job)
+
+
+def _stopped(job: RunningJob) -> Ending:
+    return Ending("lost" if job.stop_reason == "lost" else "cancelled")
 
 
 def type_of(error: BaseException) -> str:

@@ -42,6 +42,8 @@ class RetryMiddleware(Middleware):
                 error.delay = retry_delay(job)
             case Retry() | Snooze() | Abort():
                 return
+            case _ if job.stop_reason is not None:
+                return  # of its clean-up: the worker says what becomes of it
             case _ if left > 0 and isinstance(error, job.options.retry_on):
                 raise Retry(retry_delay(job), describe(error)) from error
             case _:

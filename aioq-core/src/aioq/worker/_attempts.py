@@ -1,4 +1,9 @@
-"""What this worker holds: one ``Attempt`` per delivery, and the slots they take."""
+"""What this worker holds: one ``Attempt`` per delivery, and the slots they take.
+
+An attempt runs, then its outcome waits for the store, then its observers are told. Until the store
+has answered the delivery is ours, and one that the store hands us anew is the same attempt; after
+that the job may be back in the queue, or back here, while the observers of the old one still hear.
+"""
 
 from collections.abc import Iterable
 from contextvars import Context
@@ -39,7 +44,7 @@ def _key(delivery: Delivery) -> _Key:
 
 
 class Attempt:
-    """One delivery in this process, from its claim until the store has answered its settlement."""
+    """One delivery in this process, from its claim until all have been told what became of it."""
 
     __slots__ = (
         "cause",
@@ -95,20 +100,25 @@ class Attempt:
 
 
 class Attempts:
-    """All attempts of one worker; ``free`` slots are those without a job that still runs."""
+    """All attempts of one worker, and its slots."""
 
     def __init__(self, concurrency: int) -> None:
         self.slots = concurrency
         self.kept = 0
         """Slots of jobs that were given up while their functions still run in threads."""
         self._by_job: dict[_Key, Attempt] = {}
+        """Those whose delivery is ours."""
+        self._telling: set[Attempt] = set()
         self._running = 0
         self._quarantined = 0
         self._change: anyio.Event | None = None
 
     @property
     def free(self) -> int:
-        return max(0, self.slots - self._running - self.kept)
+        """Slots without a job that runs; observers that lag behind by more than all slots take
+        some, too."""
+        behind = max(0, len(self._telling) - self.slots)
+        return max(0, self.slots - self._running - self.kept - behind)
 
     @property
     def running(self) -> int:
@@ -120,10 +130,14 @@ class Attempts:
         return self._quarantined > 0
 
     def __len__(self) -> int:
-        return len(self._by_job)
+        return len(self._by_job) + len(self._telling)
 
     def snapshot(self) -> list[Attempt]:
         """All attempts; safe to call from the lease thread."""
+        return [*self.held(), *self._telling.copy()]
+
+    def held(self) -> list[Attempt]:
+        """Those whose leases are ours to keep; safe to call from the lease thread."""
         return list(self._by_job.values())
 
     def of(self, delivery: Delivery) -> Attempt | None:
@@ -153,12 +167,26 @@ class Attempts:
         self.kept -= 1
         self._changed()
 
+    def hold(self, attempt: Attempt) -> None:
+        """A delivery that is ours, and does not run."""
+        attempt.ended = True
+        self._by_job[_key(attempt.delivery)] = attempt
+
+    def tell(self, attempt: Attempt) -> None:
+        """The store has answered: the delivery is no longer ours, only the observers must hear."""
+        self._let_go(attempt)
+        self._telling.add(attempt)
+
     def forget(self, attempt: Attempt) -> None:
-        """The store has answered, or will never be asked."""
+        """All have been told, or the store will never be asked."""
+        self._let_go(attempt)
+        self._telling.discard(attempt)
+        self._changed()
+
+    def _let_go(self, attempt: Attempt) -> None:
         key = _key(attempt.delivery)
         if self._by_job.get(key) is attempt:
             del self._by_job[key]
-        self._changed()
 
     def adopt(self, attempt: Attempt, delivery: Delivery, trusted_until: float) -> None:
         """The store handed our own job back to us: go on with it under the new token."""

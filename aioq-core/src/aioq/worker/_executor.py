@@ -35,6 +35,7 @@ from aioq._wire import (
 )
 from aioq.errors import PayloadTooLarge
 from aioq.middleware import RunningJob
+from aioq.middleware._instructions import instruction_in
 from aioq.worker._attempts import Attempt, Attempts, Cause
 from aioq.worker._innermost import CANCELLED_ITSELF, Handler, innermost_of
 from aioq.worker._settler import Ending, Settler
@@ -117,9 +118,11 @@ class Executor:
             elif outcome is not None:
                 settling = self._settle(attempt, outcome)
         finally:
-            self._attempts.ended(attempt)
-            if not settling:
-                self._attempts.forget(attempt)
+            # one that was given back is settled, and forgotten, in its place
+            if not attempt.ended:
+                self._attempts.ended(attempt)
+                if not settling:
+                    self._attempts.forget(attempt)
 
     def give_back(self, attempt: Attempt) -> None:
         """For a job that does not end although it was cancelled: release it in its place."""
@@ -169,6 +172,9 @@ class Executor:
         except (Exception, BaseExceptionGroup) as exc:
             if unwinds(exc):
                 raise
+            if attempt.cause is not None and instruction_in(exc) is None:
+                # of its clean-up, or what a library made of our cancel: no failure of the job
+                return self._cancelled_with(attempt, exc)
             return judge(exc, retries_left=job.retries < job.max_retries)
         return Succeeded(result)
 
@@ -182,9 +188,7 @@ class Executor:
             if unwinds(exc):
                 raise
             # the errors of a group whose cancels were ours
-            self._report(
-                "warning", "job.cancel_error", attempt, reason=describe(exc), exc_info=True
-            )
+            return self._cancelled_with(attempt, exc)
         return self._cancelled(attempt)
 
     def _prepare(
@@ -222,6 +226,10 @@ class Executor:
         innermost = innermost_of(task, self._threads)
         handler = self._handlers[task] = compose(self._layers, "around_call", innermost)
         return handler
+
+    def _cancelled_with(self, attempt: Attempt, error: BaseException) -> Outcome | None:
+        self._report("warning", "job.cancel_error", attempt, reason=describe(error), exc_info=error)
+        return self._cancelled(attempt)
 
     def _cancelled(self, attempt: Attempt) -> Outcome | None:
         match attempt.cause:
@@ -278,9 +286,8 @@ class Executor:
     def _answered(self, outcome: Outcome, ending: Ending) -> None:
         """The store has said what became of the verdict: tell the observers, forget the attempt."""
         attempt = ending.attempt
-        if attempt.token != ending.token:
-            self._attempts.forget(attempt)
-            self._send_back(attempt)
+        self._attempts.tell(attempt)
+        self._send_back_if_adopted(ending)
         if ending.answer == "stale":
             self._report("warning", "job.stale", attempt, outcome=type(outcome).__name__)
         else:
@@ -295,12 +302,20 @@ class Executor:
                 return
         self._attempts.forget(attempt)
 
-    def _send_back(self, attempt: Attempt) -> None:
-        """The job went back to the queue, and was handed to us anew before we heard so: that
-        delivery was taken for the old one and never begun."""
+    def _send_back_if_adopted(self, ending: Ending) -> None:
+        """The job may have gone back to the queue, and been handed to us anew before we heard so:
+        that delivery was taken for the old one and never begun."""
+        attempt = ending.attempt
+        if attempt.token == ending.token:
+            return
         again = Attempt(attempt.delivery, attempt.trusted_until, attempt.context)
-        release = Settlement(again.token, "release")
-        self._settler.settle(again, release, lambda _: self._came_back())
+        self._attempts.hold(again)
+        self._settler.settle(again, Settlement(again.token, "release"), self._sent_back)
+
+    def _sent_back(self, ending: Ending) -> None:
+        self._attempts.forget(ending.attempt)
+        self._send_back_if_adopted(ending)
+        self._came_back()
 
     def _to_settlement(self, attempt: Attempt, outcome: Outcome) -> tuple[Settlement, Outcome]:
         """What to tell the store; a verdict that has no form there makes the job fail."""
@@ -313,7 +328,6 @@ class Executor:
 
     def _settlement_of(self, attempt: Attempt, outcome: Outcome) -> tuple[Settlement, Outcome]:
         job = attempt.job
-        note = decode_note(attempt.delivery.note)
         match outcome:
             case Succeeded() if job is not None and job.has_result:
                 return Settlement(
@@ -325,16 +339,23 @@ class Executor:
                 ), outcome
             case Succeeded():
                 return Settlement(attempt.token, "completed"), outcome
-            case Released(delay=delay) if delay and note.unknown_since is None:
-                note = msgspec.structs.replace(note, unknown_since=attempt.delivery.claimed_ms)
-            case Released() if job is not None:
+            case _:
+                note = decode_note(attempt.delivery.note)
+        match outcome:
+            case Released(delay=delay) if job is None:
+                if delay and note.unknown_since is None:
+                    note = msgspec.structs.replace(note, unknown_since=attempt.delivery.claimed_ms)
+            case Released():
                 if note.interruptions >= INTERRUPTIONS:
                     reason = f"interrupted by {INTERRUPTIONS} stopping workers"
                     self._report("error", "job.dead", attempt, reason=reason)
                     outcome = Dead(reason)
-                note = msgspec.structs.replace(note, interruptions=note.interruptions + 1)
+                note = msgspec.structs.replace(
+                    note, interruptions=note.interruptions + 1, unknown_since=None
+                )
             case _:
-                pass
+                # it ran to an end of its own: it is known here, and not always cut short
+                note = msgspec.structs.replace(note, interruptions=0, unknown_since=None)
         carry = dict(job.carry) if job is not None and job.carry else {}
         return to_settlement(attempt.token, outcome, note, carry), outcome
 

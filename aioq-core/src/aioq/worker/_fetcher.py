@@ -109,7 +109,7 @@ class Fetcher:
         if claimed.jobs:
             return None
         # a job that ended after the store looked may have enqueued another before
-        if self._options.burst and idle and not self._awake.is_set():
+        if self._options.burst and idle and not claimed.more and not self._awake.is_set():
             self.exhausted.set()
         return self._rest(claimed, quarantined)
 
@@ -120,8 +120,9 @@ class Fetcher:
         return self._queues[self._turn :] + self._queues[: self._turn]
 
     def _rest(self, claimed: Claimed, quarantined: bool) -> Rest:
-        """Sleep until a hint, until the next job is due, or for a poll."""
-        pause = LONGEST_POLL
+        """Sleep until a hint, until the next job is due, or for a poll; hardly at all where the
+        store has more that it did not find at once."""
+        pause = SHORTEST_POLL if claimed.more else LONGEST_POLL
         if claimed.due_in_ms is not None:
             pause = min(pause, max(SHORTEST_POLL, claimed.due_in_ms / 1000 + 0.001))
         news = self._awake.wait

@@ -154,7 +154,7 @@ class LeaseKeeper:
             self._client = self._broker.for_lease_thread()
         held = [
             attempt
-            for attempt in self._attempts.snapshot()
+            for attempt in self._attempts.held()
             if attempt.started or blocked <= UNSTARTED_LIMIT
         ]
         for start in range(0, len(held), TOKENS_PER_CALL):

@@ -66,9 +66,8 @@ def _ms(seconds: float) -> int:
     return max(0, round(seconds * 1000))
 
 
-def _carrying(note: Note, carry: dict[str, str]) -> bytes | None:
-    note = msgspec.structs.replace(note, carry=carry or note.carry)
-    return None if note == Note() else encode_note(note)
+def _carrying(note: Note, carry: dict[str, str]) -> bytes:
+    return encode_note(msgspec.structs.replace(note, carry=carry or note.carry))
 
 
 def _failure(
