@@ -17,6 +17,7 @@ def test_found_by_its_entry_point() -> None:
         ("redis://localhost", "redis://localhost:6379/0"),
         ("redis://user:pa@ss@db.example:7000/3?client_name=x", "redis://db.example:7000/3"),
         ("rediss://:secret@a,b:7001", "rediss://a:6379,b:7001/0"),
+        ("redis://[::1]:7000,[::2],[::3]:7001", "redis://[::1]:7000,[::2]:6379,[::3]:7001/0"),
         ("unix:///run/redis.sock?db=2", "unix:///run/redis.sock"),
     ],
 )
@@ -29,6 +30,9 @@ def test_urls_are_shown_without_secrets(url: str, shown: str) -> None:
     [
         {"url": "http://localhost"},
         {"url": "redis://localhost:port"},
+        {"url": "redis://localhost,other:port"},
+        {"url": "redis://localhost,"},
+        {"url": "redis://localhost,:7000"},
         {"url": "unix://"},
         {"namespace": "a.b"},
         {"namespace": "a{b}"},
@@ -45,6 +49,12 @@ def test_urls_are_shown_without_secrets(url: str, shown: str) -> None:
 def test_impossible_options_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(InvalidOption):
         RedisBroker(**options)
+
+
+def test_each_server_of_a_url_has_a_bare_name() -> None:
+    """Brackets belong to the URL, not to the name that is looked up."""
+    broker = RedisBroker("redis://[::1]:7000,[::2]")
+    assert broker._topology.seeds == (("::1", 7000), ("::2", 6379))
 
 
 def test_a_refused_url_hides_its_password() -> None:

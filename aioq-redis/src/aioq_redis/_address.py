@@ -23,6 +23,10 @@ class Address(NamedTuple):
     host: str
     port: int
 
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
 
 @dataclass(frozen=True)
 class Server:
@@ -58,10 +62,10 @@ class Server:
             settings: dict[str, Any] = dict(
                 parse_url(urlunsplit((parts.scheme, user + at + first, *parts[2:])))
             )
-            seeds = [Address(settings.pop("host", "localhost"), settings.pop("port", 6379))]
-            for other in others:
-                host, _, port = other.rpartition(":") if ":" in other else (other, "", "6379")
-                seeds.append(Address(host, int(port)))
+            seeds = [
+                Address(settings.pop("host", "localhost"), settings.pop("port", _DEFAULT_PORT)),
+                *map(_further, others),
+            ]
         except ValueError as exc:
             raise InvalidOption(f"{_safe(url)!r} is no URL of Redis: {exc}") from exc
         settings.pop("connection_class", None)
@@ -118,6 +122,14 @@ class Server:
             ) from exc
 
 
+def _further(place: str) -> Address:
+    """A server that stands behind the first in a URL."""
+    parts = urlsplit("//" + place)
+    if not parts.hostname:
+        raise ValueError("a comma stands between two servers")
+    return Address(parts.hostname, parts.port or _DEFAULT_PORT)
+
+
 def _keepalive() -> dict[int, int]:
     """Probe a silent connection after 5 s, and give up what was sent but not confirmed in 10 s."""
     wanted = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 2, "TCP_USER_TIMEOUT": 10_000}
@@ -127,7 +139,7 @@ def _keepalive() -> dict[int, int]:
 def _shown(scheme: str, seeds: list[Address], db: Any) -> str:
     if scheme == "unix":
         return f"unix://{seeds[0].host}"
-    hosts = ",".join(f"{host}:{port}" for host, port in seeds)
+    hosts = ",".join(map(str, seeds))
     return f"{scheme}://{hosts}/{db}"
 
 
