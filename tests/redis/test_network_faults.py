@@ -8,7 +8,7 @@ import pytest
 from acceptance.harness import promised
 from servers.hands import Hand, eventually
 from servers.proxy import Proxy
-from servers.redis import RedisServer
+from servers.redis import PATIENCE, RedisServer
 
 from aioq.errors import BrokerUnavailable
 from aioq.plugins import Added, Delivery, Hint, Renewed, WorkerInfo
@@ -145,6 +145,34 @@ async def test_a_frozen_server(server: RedisServer, hasty_hand: Hand) -> None:
         server.resume()
     # The claim that was not answered may have been carried out: then its lease runs out first.
     await hasty_hand.insist(lambda: hasty_hand.claim(1))
+
+
+async def test_a_deadline_counts_the_wait_for_a_connection(server: RedisServer) -> None:
+    """However many calls wait for the only one of a frozen server: all end in their own time."""
+    hand = Hand(RedisBroker(server.url, socket_timeout=1.0, max_connections=1))
+    await hand.insist(hand.broker.open)
+    (job,) = await hand.add(1)
+    server.stop()
+    try:
+        with anyio.fail_after(120):  # one after the other they would take 300
+            calls = [hand.broker.get([job.id]) for _ in range(300)]
+            answers = await asyncio.gather(*calls, return_exceptions=True)
+    finally:
+        server.resume()
+    assert {type(answer) for answer in answers} == {BrokerUnavailable}
+    await hand.broker.close()
+
+
+async def test_who_waits_hears_that_the_broker_was_closed(server: RedisServer) -> None:
+    """Also before anything was sent."""
+    broker = RedisBroker(server.url, socket_timeout=PATIENCE)
+    await broker.open()
+    (job,) = await Hand(broker).add(1)
+    waiting = asyncio.create_task(broker.wait_finished(job.id))
+    await asyncio.sleep(0)
+    await broker.close()
+    with anyio.fail_after(120), pytest.raises(BrokerUnavailable, match="the broker was closed"):
+        await waiting
 
 
 async def test_cancelled_calls_shift_no_replies(far_hand: Hand) -> None:

@@ -71,10 +71,14 @@ class Link:
         return True
 
     async def call(self, packed: bytes, replies: int, within: float) -> list[Any]:
-        """Send commands and read their replies; an error that Redis answers is one of these."""
+        """``exchange`` within so many seconds."""
         with _Deadline(within):
-            await self._connection.send_packed_command(packed, check_health=False)
-            answers = [await self._read() for _ in range(replies)]
+            return await self.exchange(packed, replies)
+
+    async def exchange(self, packed: bytes, replies: int) -> list[Any]:
+        """Send commands and read their replies; an error that Redis answers is one of these."""
+        await self._connection.send_packed_command(packed, check_health=False)
+        answers = [await self._read() for _ in range(replies)]
         self._used = monotonic()
         return answers
 
@@ -151,20 +155,21 @@ class Node:
         self._closed = False
 
     async def call(self, packed: bytes, replies: int) -> list[Any]:
-        """As ``Link.call``, on any free connection."""
-        async with self._room:
-            link = await self._take()
-            try:
-                answers = await link.call(packed, replies, self.within)
-            except TimeoutError:
-                # Whatever silenced this connection has likely silenced its neighbours.
-                await self._drop_idle()
-                raise
-            if self._closed:
-                await link.close()
-            else:
-                self._idle.append(link)
-            return answers
+        """As ``Link.exchange``, on any free connection; one deadline for all that this takes."""
+        try:
+            with _Deadline(self.within):
+                async with self._room:
+                    link = await self._take()
+                    answers = await link.exchange(packed, replies)
+        except TimeoutError:
+            # Whatever silenced this connection has likely silenced its neighbours.
+            await self._drop_idle()
+            raise
+        if self._closed:
+            await link.close()
+        else:
+            self._idle.append(link)
+        return answers
 
     async def connect(self) -> Link:
         """A connection of the caller's own."""

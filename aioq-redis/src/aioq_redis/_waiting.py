@@ -7,7 +7,7 @@ from copy import copy
 from time import monotonic
 from typing import TypeAlias
 
-from aioq.errors import BrokerUnavailable
+from aioq.errors import AioqError, BrokerUnavailable
 from aioq.plugins import FINISHED, MAX_BATCH, JobInfo
 from aioq_redis._listener import Listener
 from aioq_redis._look import Finder
@@ -60,6 +60,9 @@ class Waiting:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
+            self._ended(
+                self._closed()
+            )  # a task that was cancelled before it began has said nothing
 
     async def _until_listening(self, future: _Future) -> None:
         """What is not heard of yet cannot be missed; it may fail, and then the future knows."""
@@ -79,7 +82,7 @@ class Waiting:
             self._waiting.pop(job_id, None)
 
     async def _run(self) -> None:
-        failure = BrokerUnavailable(f"{self._where}: the broker was closed")
+        failure: AioqError = self._closed()
         try:
             listener = Listener(await self._store.link(None), self._where, self._store.within)
             try:
@@ -88,15 +91,22 @@ class Waiting:
                 await self._listen(listener)
             finally:
                 await listener.close()
-        except BrokerUnavailable as exc:
+        except AioqError as exc:
             failure = exc
         finally:
-            self._listening.clear()
-            self._task = None
-            for futures in self._waiting.values():
-                for future in futures:
-                    if not future.done():
-                        future.set_exception(copy(failure))  # each has its own traceback
+            self._ended(failure)
+
+    def _closed(self) -> BrokerUnavailable:
+        return BrokerUnavailable(f"{self._where}: the broker was closed")
+
+    def _ended(self, failure: AioqError) -> None:
+        """Nobody listens any more: whoever still waits is told why."""
+        self._listening.clear()
+        self._task = None
+        for futures in self._waiting.values():
+            for future in futures:
+                if not future.done():
+                    future.set_exception(copy(failure))  # each has its own traceback
 
     async def _listen(self, listener: Listener) -> None:
         polled = needed = monotonic()
