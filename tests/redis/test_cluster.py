@@ -7,10 +7,17 @@ from typing import Any, NoReturn
 
 import pytest
 from redis.crc import key_slot
-from servers.hands import Hand, eventually
-from servers.redis import PATIENCE, RedisServer, find_redis_server, start_cluster
+from servers.hands import LEASE_MS, Hand, eventually
+from servers.redis import (
+    OTHER_SERVERS,
+    PATIENCE,
+    RedisServer,
+    find_redis_server,
+    shipped_server,
+    start_cluster,
+)
 
-from aioq.errors import BrokerUnavailable
+from aioq.errors import BrokerUnavailable, ConfigurationError
 from aioq.plugins import Hint, WorkerInfo
 from aioq_redis import RedisBroker
 
@@ -90,16 +97,83 @@ async def test_hints_follow_a_slot(cluster: list[RedisServer]) -> None:
 
 
 async def test_a_server_that_dies_takes_only_its_own_queues(cluster: list[RedisServer]) -> None:
+    """A worker that serves both goes on with the other, in whatever order it asks."""
     here, there = _queue_on(0), _queue_on(1)
     urls = ",".join(f"127.0.0.1:{server.port}" for server in cluster)
     async with RedisBroker(f"redis://{urls}", socket_timeout=PATIENCE) as broker:
         one, other = Hand(broker, here), Hand(broker, there)
-        await one.add(1)
+        jobs = await one.add(4)
         await other.add(1)
+        (held, lost) = (*await one.claim(1), *await other.claim(1))
+        lease_client = broker.for_lease_thread()
+        assert not lease_client.renew([held.token, lost.token], 3_600_000).lost
         await asyncio.to_thread(cluster[1].kill)
+
         with pytest.raises(BrokerUnavailable):
             await other.claim(1)
-    # Without all slots a cluster refuses calls unless it is told not to; either way it says so.
+        assert len(await one.claim(1)) == 1
+        for order in ([here, there], [there, here]):
+            claimed = await broker.claim(order, 1, worker=one.worker, lease_ms=LEASE_MS)
+            assert [job.queue for job in claimed.jobs] == [here]
+        with pytest.raises(BrokerUnavailable):
+            await broker.claim([here, there], 10, worker=other.worker, lease_ms=1)
+        keys = f"aioq:1:{{aioq.{here}}}:"
+        with cluster[0].client() as client:
+            for order in ([held.token, lost.token], [lost.token, held.token]):
+                client.zadd(keys + "l", {held.token[:65]: 1})
+                with pytest.raises(BrokerUnavailable):
+                    lease_client.renew(order, 3_600_000)
+                assert client.zscore(keys + "l", held.token[:65]) > 1
+            for order in ([here, there], [there, here]):
+                client.hdel(keys + "p", "seen")
+                with pytest.raises(BrokerUnavailable):
+                    await broker.upkeep(order, lease_ms=LEASE_MS)
+                assert client.hexists(keys + "p", "seen")
+        lease_client.close()
+
+        assert await one.statuses(jobs) == {"running": 4}
+        assert list(await broker.cancel([jobs[0].id])) == ["asked"]
+        with pytest.raises(BrokerUnavailable):
+            await broker.get([other.make(1)[0].id])
     broker = RedisBroker(f"redis://{urls.split(',', 1)[1]}", socket_timeout=PATIENCE)
     await broker.open()
     await broker.close()
+
+
+async def test_queues_live_without_the_registry(cluster: list[RedisServer]) -> None:
+    """A queue that is new when the server of the registry is away takes and gives jobs."""
+    registry = key_slot(b"aioq") * 3 // 16384
+    alive = (registry + 1) % 3
+    async with RedisBroker(cluster[alive].url, socket_timeout=PATIENCE) as broker:
+        await asyncio.to_thread(cluster[registry].kill)
+        hand = Hand(broker, _queue_on(alive))
+        (job,) = hand.make(1)
+        assert [answer.status for answer in await hand.send([job])] == ["new"]
+        await broker.set_paused(hand.queue, True)
+        await broker.set_paused(hand.queue, False)
+        assert await hand.statuses([job]) == {"pending": 1}
+        (held,) = await hand.claim()
+        assert list(await hand.settle(held)) == ["accepted"]
+
+
+async def test_every_server_is_checked(cluster: list[RedisServer]) -> None:
+    with cluster[2].client() as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+    with pytest.raises(ConfigurationError, match=f"^127.0.0.1:{cluster[2].port} of redis://.* has"):
+        await RedisBroker(cluster[0].url, socket_timeout=PATIENCE).open()
+
+
+async def test_a_cluster_of_valkey(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> None:
+    """It calls itself by another word than Redis does."""
+    package, pattern = OTHER_SERVERS["valkey"]
+    binary = shipped_server(package, pattern)
+    if binary is None:
+        unavailable(f"no server of the package {package}")
+    queues = [_queue_on(0), _queue_on(2)]
+    with start_cluster(tmp_path, binary=binary) as servers:
+        async with RedisBroker(servers[1].url, socket_timeout=PATIENCE) as broker:
+            for queue in queues:
+                await Hand(broker, queue).add(1)
+            worker = Hand(broker).worker
+            claimed = await broker.claim(queues, 10, worker=worker, lease_ms=LEASE_MS)
+            assert [job.queue for job in claimed.jobs] == queues

@@ -73,6 +73,11 @@ HERE = "redis://db.example:6379/0"
             ": this server has become a replica (",
         ),
         (
+            driver.ResponseError("@user_script: 3: -READONLY You can't write against a replica."),
+            BrokerUnavailable,
+            ": this server has become a replica (",
+        ),
+        (
             driver.ResponseError("NOREPLICAS Not enough good replicas to write."),
             BrokerUnavailable,
             ": too few replicas are connected (min-replicas-to-write) (",
@@ -184,18 +189,18 @@ def test_a_server_that_may_lose_jobs(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def lease_client() -> RedisLeaseClient:
-    broker = RedisBroker(HERE)
+    broker = RedisBroker(HERE, socket_timeout=1.0)
     script: Any = None
-    return RedisLeaseClient(
-        broker._server, broker._keys, broker._topology, script, lambda: ["q"], 1.0, None
-    )
+    return RedisLeaseClient(broker._settings, broker._keys, broker._topology, script, lambda: ["q"])
 
 
 def test_leases_that_could_not_be_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BrokerUnavailable) as refused:
         lease_client().renew([], 0)
     assert str(refused.value) == f"{HERE}: too slow to renew leases"
-    monkeypatch.setattr(RedisLeaseClient, "_round", lambda self, renewal, queues, *rest: queues)
+    monkeypatch.setattr(
+        RedisLeaseClient, "_round", lambda self, renewal, queues, *rest: (queues, None)
+    )
     with pytest.raises(BrokerUnavailable) as refused:
         lease_client().renew([], 30_000)
     assert str(refused.value) == f"{HERE}: the slots of ['q'] are moving"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import redis
-from servers.hands import Hand, eventually
+from servers.hands import LEASE_MS, Hand, eventually
 from servers.redis import PATIENCE, RedisServer
 
 from aioq.errors import BrokerError, BrokerUnavailable, ConfigurationError
@@ -95,6 +95,10 @@ async def _fill_and_drain(server: RedisServer, header: bool) -> None:
             await fill()
         assert not isinstance(refused.value, BrokerUnavailable), "not to be tried for ever"
         assert len(stored) > 100
+        async with RedisBroker(server.url, socket_timeout=PATIENCE) as other:
+            await other.set_paused("q", True)
+            assert not await hand.claim(20)
+            await other.set_paused("q", False)
         taken = await hand.claim(20)
         assert len(taken) == 20
         assert set(await hand.settle(*taken[:10])) == {"accepted"}
@@ -138,6 +142,12 @@ async def test_garbage_in_the_keys(server: RedisServer, hand: Hand) -> None:
         client.set(key + "r", "text")
         with pytest.raises(BrokerError, match="holds something else"):
             await hand.claim()
+        healthy = Hand(hand.broker, "healthy")
+        (job,) = await healthy.add(1)
+        claimed = await hand.broker.claim(
+            ["healthy", "q"], 10, worker=hand.worker, lease_ms=LEASE_MS
+        )
+        assert [item.id for item in claimed.jobs] == [job.id], "leased, and handed out"
         client.delete(key + "r")
         await hand.add(1)
 
@@ -283,6 +293,27 @@ async def test_a_wrong_password_is_a_matter_of_configuration(server: RedisServer
         lease_client = broker.for_lease_thread()
         assert not lease_client.renew([], 90_000).lost
         lease_client.close()
+
+
+async def test_a_user_without_channels_is_refused(server: RedisServer) -> None:
+    """As ``ACL SETUSER`` makes one from Redis 7 on: no wake-up and no wait would ever end."""
+    with server.client() as client:
+        client.acl_setuser(
+            "app", enabled=True, passwords="+secret", keys=["aioq:*"], commands=["+@all"]
+        )
+        client.execute_command("ACL", "SETUSER", "app", "resetchannels")
+        url = server.url.replace("//", "//app:secret@")
+        with pytest.raises(ConfigurationError, match=r"'ACL SETUSER <user> &aioq:\*'"):
+            await RedisBroker(url, socket_timeout=PATIENCE).open()
+        client.execute_command("ACL", "SETUSER", "app", "&aioq:*")
+    async with RedisBroker(url, socket_timeout=PATIENCE) as broker:
+        hand = Hand(broker)
+        (job,) = await hand.add(1)
+        waiting = asyncio.create_task(broker.wait_finished(job.id))
+        await hand.work(lambda: True)
+        info = await waiting
+        assert info is not None
+        assert info.status == "completed"
 
 
 async def test_a_socket_file(new_server: Callable[..., RedisServer]) -> None:

@@ -164,13 +164,22 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def start_cluster(folder: Path, nodes: int = 3) -> Iterator[list[RedisServer]]:
-    """A cluster of masters without replicas, each with its share of the slots."""
-    options = {"cluster-enabled": "yes", "cluster-node-timeout": 2000}
+def start_cluster(
+    folder: Path, nodes: int = 3, binary: str | None = None
+) -> Iterator[list[RedisServer]]:
+    """A cluster of masters without replicas, each with its share of the slots.
+
+    Those that live go on without the others.
+    """
+    options = {
+        "cluster-enabled": "yes",
+        "cluster-node-timeout": 2000,
+        "cluster-require-full-coverage": "no",
+    }
     with contextlib.ExitStack() as stack:
         servers = [
             stack.enter_context(
-                RedisServer(folder / str(number), append_only=False, options=options)
+                RedisServer(folder / str(number), append_only=False, options=options, binary=binary)
             )
             for number in range(nodes)
         ]

@@ -1,15 +1,11 @@
 """``RedisBroker``: the contract on Redis."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
-from redis.exceptions import ResponseError
-
-from aioq.errors import BrokerUnavailable, ConfigurationError, InvalidOption
+from aioq.errors import AioqError, BrokerUnavailable, ConfigurationError
 from aioq.plugins import (
     DEFAULT_NAMESPACE,
     Added,
@@ -17,7 +13,6 @@ from aioq.plugins import (
     CancelAnswer,
     Capabilities,
     Claimed,
-    Delivery,
     Filter,
     Hint,
     JobInfo,
@@ -32,57 +27,28 @@ from aioq.plugins import (
     Upkeep,
     WorkerInfo,
 )
-from aioq_redis._address import Address, Server
-from aioq_redis._check import Facts, check
+from aioq_redis._claim import Haul
 from aioq_redis._enqueue import added, enqueue_calls
-from aioq_redis._errors import packing, translated
+from aioq_redis._errors import packing
 from aioq_redis._keys import Keys
 from aioq_redis._lease import RedisLeaseClient
-from aioq_redis._look import Finder, place_of
-from aioq_redis._packing import delivery, pack_id, split_token
-from aioq_redis._scripts import Dialect, Scripts
-from aioq_redis._settle import Kept, Renewal, SettleBatch
-from aioq_redis._store import Call, Confirm, Store
+from aioq_redis._look import place_of
+from aioq_redis._renewal import Renewal
+from aioq_redis._session import Session
+from aioq_redis._settings import Settings
+from aioq_redis._settle import SettleBatch
+from aioq_redis._store import Call
 from aioq_redis._topology import Topology
-from aioq_redis._waiting import Waiting
 from aioq_redis._wakeup import Appetites, wake_ups
 
 __all__ = ["RedisBroker"]
 
-_OURS = (
-    "socket_timeout",
-    "socket_connect_timeout",
-    "max_connections",
-    "retry",
-    "retry_on_timeout",
-    "retry_on_error",
-    "health_check_interval",
-    "decode_responses",
-    "protocol",
-)
-"""Options of redis-py that this broker decides, wherever they come from."""
 _CANCELLED: dict[str, CancelAnswer] = {
     "c": "cancelled",
     "r": "asked",
     "f": "finished",
     "u": "absent",
 }
-_WORKER_TTL_MS = 60_000
-_CONFIRM: dict[str, Confirm | None] = {
-    "server": None,
-    "fsync": Confirm((b"WAITAOF", 1, 0), "its append-only file on disk"),
-    "replicated": Confirm((b"WAIT", 1), "a replica"),
-}
-
-
-@dataclass(frozen=True)
-class _Session:
-    """An open broker in one event loop."""
-
-    store: Store
-    scripts: Scripts
-    finder: Finder
-    waiting: Waiting
 
 
 class RedisBroker(BaseBroker):
@@ -104,10 +70,11 @@ class RedisBroker(BaseBroker):
             durable as Redis is configured. ``"fsync"``: when it is in the append-only file on disk
             (Redis 7.2 with ``appendfsync everysec`` or ``always``; any other server is refused).
             ``"replicated"``: when a replica has it as well.
-        socket_timeout: seconds a call, or a new connection, may take; 0.1 to 60. A blocking call
-            may take 4 s more.
-        max_connections: most connections per server and event loop for calls; three more serve
-            wake-ups, waiting and leases.
+        socket_timeout: seconds a call, with its wait for a connection, or a new connection may
+            take; 0.1 to 60. A blocking call may take 4 s more.
+        max_connections: most connections per server and event loop for calls. A worker has three
+            more, for work, for cancels and for leases (in a cluster one for work per slot of its
+            queues, one for leases per server), and whoever waits for jobs one.
         allow_eviction: accept a server that deletes keys when it is full.
         max_payload: see ``BaseBroker``.
         max_crashes: see ``BaseBroker``.
@@ -139,32 +106,20 @@ class RedisBroker(BaseBroker):
         **options: Any,
     ) -> None:
         super().__init__(max_payload=max_payload, max_crashes=max_crashes)
-        if not 0.1 <= socket_timeout <= 60:
-            raise InvalidOption(f"socket_timeout must be 0.1 to 60 seconds, got {socket_timeout}")
-        limits = {
-            "result_ttl": result_ttl,
-            "max_records": max_records,
-            "keep_failed": keep_failed,
-            "max_failed": max_failed,
-            "max_connections": max_connections,
-        }
-        for name, limit in limits.items():
-            if limit < 1:
-                raise InvalidOption(f"{name} must be at least 1, got {limit}")
-        if durability not in _CONFIRM:
-            raise InvalidOption(f"durability is one of {', '.join(_CONFIRM)}, got {durability!r}")
-        server = Server.parse(url, options)
-        kept_options = {name: value for name, value in server.options.items() if name not in _OURS}
-        self._server = Server(server.seeds, server.shown, server.scheme, kept_options)
-        self._kept = Kept(int(result_ttl * 1000), max_records, int(keep_failed * 1000), max_failed)
-        self._durability = durability
-        self._confirm = _CONFIRM[durability]
-        self._within = socket_timeout
-        self._most = max_connections
-        self._allow_eviction = allow_eviction
-        # A test's way to move the server's clock: see ``Dialect.shifted``.
-        self._offset = _clock_offset
-        self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, _Session] = WeakKeyDictionary()
+        self._settings = Settings.read(
+            url,
+            options,
+            result_ttl=result_ttl,
+            max_records=max_records,
+            keep_failed=keep_failed,
+            max_failed=max_failed,
+            durability=durability,
+            socket_timeout=socket_timeout,
+            max_connections=max_connections,
+            allow_eviction=allow_eviction,
+            offset=_clock_offset,
+        )
+        self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, Session] = WeakKeyDictionary()
         self._appetites = Appetites()
         self._served: dict[str, None] = {}
         """Queues this process claims from or looks after."""
@@ -172,14 +127,14 @@ class RedisBroker(BaseBroker):
 
     @property
     def url(self) -> str:
-        return self._server.shown
+        return self._settings.shown
 
     def use_namespace(self, name: str) -> None:
         if self._sessions and name != self.namespace:
             raise ConfigurationError(f"{self.url} is open: its namespace can no longer be chosen")
         super().use_namespace(name)
         self._keys = Keys(name)
-        self._topology = Topology(self._server.seeds, self._keys)
+        self._topology = Topology(self._settings.server.seeds, self._keys)
 
     # -- open and close ----------------------------------------------------------------------------
 
@@ -187,61 +142,16 @@ class RedisBroker(BaseBroker):
         loop = asyncio.get_running_loop()
         if loop in self._sessions:
             return
-        store = Store(
-            self._server, self._keys, self._topology, self._most, self._within, self._offset
-        )
-        try:
-            facts = await self._meet(store)
-        except BaseException:
-            await store.close()
-            raise
-        scripts = Scripts(Dialect(header=facts.version >= (7, 0), shifted=self._offset is not None))
-        finder = Finder(store, scripts)
-        session = _Session(store, scripts, finder, Waiting(store, finder, self.url))
-        known = self._sessions.setdefault(loop, session)
-        if known is not session:
-            await store.close()  # another task was faster
-
-    async def _meet(self, store: Store) -> Facts:
-        """Ask the first server that answers what it is, and in a cluster who holds what."""
-        reason: Exception | None = None
-        for address in self._topology.seeds:
-            try:
-                with translated(self.url):
-                    info: bytes = await store.ask(address, "INFO")
-                    facts = Facts.read(info.decode("utf-8", "replace"))
-                    check(
-                        facts,
-                        self.url,
-                        allow_eviction=self._allow_eviction,
-                        durability=self._durability,
-                        fsync=await self._fsync(store, address),
-                    )
-                    if facts.clustered:
-                        slots = await store.ask(address, "CLUSTER", "SLOTS")
-                        self._topology.learn(slots, address)
-                    return facts
-            except BrokerUnavailable as exc:
-                reason = exc
-        raise BrokerUnavailable(str(reason)) from reason
-
-    async def _fsync(self, store: Store, address: Address) -> str | None:
-        """The server's ``appendfsync``, where it matters and the server tells."""
-        if self._durability != "fsync":
-            return None
-        try:
-            reply = await store.ask(address, "CONFIG", "GET", "appendfsync")
-        except ResponseError:
-            return None  # a managed server may not tell
-        return reply[1].decode() if len(reply) == 2 else None
+        session = await Session.open(self._settings, self._keys, self._topology)
+        if self._sessions.setdefault(loop, session) is not session:
+            await session.close()  # another task was faster
 
     async def close(self) -> None:
         session = self._sessions.pop(asyncio.get_running_loop(), None)
         if session is not None:
-            await session.waiting.close()
-            await session.store.close()
+            await session.close()
 
-    def _session(self) -> _Session:
+    def _session(self) -> Session:
         session = self._sessions.get(asyncio.get_running_loop())
         if session is None:
             raise BrokerUnavailable(
@@ -259,8 +169,8 @@ class RedisBroker(BaseBroker):
         calls = enqueue_calls(session.scripts.enqueue, jobs, producer, numbers)
         for call in calls:
             assert call.queue is not None
-            await session.finder.register(call.queue)
-        replies = await session.store.run_all(calls, self._confirm)
+            await session.registry.enter(call.queue)
+        replies = await session.store.run_all(calls, self._settings.confirm)
         return added(jobs, calls, replies)
 
     # -- out ---------------------------------------------------------------------------------------
@@ -277,46 +187,32 @@ class RedisBroker(BaseBroker):
     ) -> Claimed:
         session = self._session()
         self._served.update(dict.fromkeys(queues))
-        owner = pack_id(worker)
-        jobs: list[Delivery] = []
-        more = False
-        soonest: int | None = None
+        haul = Haul(limit, worker, lease_ms, max_bytes, quarantined)
         for group in session.store.groups(queues):
-            args = (limit, max_bytes, int(quarantined), owner, lease_ms, len(jobs))
-            reply = await session.store.run_group(session.scripts.claim, group, args)
-            taken = _deliveries(group, reply)
-            jobs += taken
-            max_bytes -= sum(len(job.body) for job in taken)
-            quarantined = quarantined and not any(job.quarantined for job in taken)
-            more = more or reply[1] == 1
-            if reply[2] >= 0:
-                soonest = reply[2] if soonest is None else min(soonest, reply[2])
-        self._appetites.claimed(worker, filled=len(jobs) >= limit or more)
-        return Claimed(jobs, more, soonest)
+            try:
+                reply = await session.store.run_group(session.scripts.claim, group, haul.args())
+            except AioqError as exc:
+                haul.failed(exc)
+            else:
+                haul.read(group, reply)
+        claimed = haul.result()
+        self._appetites.claimed(worker, filled=haul.filled)
+        return claimed
 
-    async def hints(self, worker: WorkerInfo, free: Callable[[], int]) -> AsyncIterator[Hint]:
-        async for hint in wake_ups(self._session().store, self._appetites, worker, free, self.url):
-            yield hint
+    def hints(self, worker: WorkerInfo, free: Callable[[], int]) -> AsyncIterator[Hint]:
+        return wake_ups(self._session().store, self._appetites, worker, free, self.url)
 
     # -- ends --------------------------------------------------------------------------------------
 
     async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled]:
         session = self._session()
         answers: list[Settled] = ["stale"] * len(settlements)
-        batches: dict[str, SettleBatch] = {}
-        for place, item in enumerate(settlements):
-            parts = split_token(item.token)
-            if parts is not None:
-                lease, queue = parts
-                batch = batches.get(queue)
-                if batch is None:
-                    batch = batches[queue] = SettleBatch()
-                batch.add(place, lease, item, self._kept.completed_ms)
+        batches = SettleBatch.by_queue(settlements, self._settings.kept)
         calls = [
             Call(
                 session.scripts.settle,
                 queue,
-                batch.args(self._kept),
+                batch.args(),
                 [self._keys.result(queue, raw) for raw in batch.results],
             )
             for queue, batch in batches.items()
@@ -345,13 +241,11 @@ class RedisBroker(BaseBroker):
                 f"{self.url} is not open: use 'async with broker', or broker.open()"
             )
         return RedisLeaseClient(
-            self._server,
+            self._settings,
             self._keys,
             self._topology,
             session.scripts.renew,
             lambda: tuple(self._served),
-            self._within,
-            self._offset,
         )
 
     async def upkeep(self, queues: Sequence[str], *, lease_ms: int, budget: int = 500) -> Upkeep:
@@ -359,14 +253,21 @@ class RedisBroker(BaseBroker):
         self._served.update(dict.fromkeys(queues))
         done = [0, 0, 0, 0]  # promoted, rescued, died, trimmed
         more = False
-        kept = self._kept
+        kept = self._settings.kept
+        failure: AioqError | None = None
         for queue in queues:
             left = (budget - done[0], budget - done[1], budget - done[3])
             args = [lease_ms, *left, self.max_crashes]
             args += [kept.other_ms, kept.other, kept.completed]
-            *figures, used_up = await session.store.run(session.scripts.upkeep, queue, args)
+            try:
+                *figures, used_up = await session.store.run(session.scripts.upkeep, queue, args)
+            except AioqError as exc:
+                failure = exc  # the other queues are looked after all the same
+                continue
             done = [total + figure for total, figure in zip(done, figures, strict=True)]
             more = more or used_up == 1
+        if failure is not None:
+            raise failure
         promoted, rescued, died, trimmed = done
         return Upkeep(promoted, rescued, died, trimmed, more)
 
@@ -386,7 +287,7 @@ class RedisBroker(BaseBroker):
         letters = await session.finder.where_they_are(
             session.scripts.cancel,
             job_ids,
-            lambda queue: (self._kept.other_ms, self._keys.of(queue, "cancel")),
+            lambda queue: (self._settings.kept.other_ms, self._keys.of(queue, "cancel")),
         )
         return [_CANCELLED[letters.get(place, "u")] for place in range(len(job_ids))]
 
@@ -419,41 +320,17 @@ class RedisBroker(BaseBroker):
 
     async def set_paused(self, queue: str, paused: bool) -> None:
         session = self._session()
-        await session.finder.register(queue)
         await session.store.run(session.scripts.pause, queue, [int(paused)])
+        if paused:
+            await session.registry.enter(queue)
 
     # -- workers -----------------------------------------------------------------------------------
 
     async def beat(self, worker: WorkerInfo) -> None:
-        session = self._session()
-        description = json.dumps(worker._asdict())
-        await session.store.run(session.scripts.beat, None, [worker.id, description])
+        await self._session().registry.beat(worker)
 
     async def forget(self, worker_id: str) -> None:
-        store = self._session().store
-        await store.command(None, b"HDEL", self._keys.workers, worker_id)
-        await store.command(None, b"ZREM", self._keys.beats, worker_id)
+        await self._session().registry.forget(worker_id)
 
     async def workers(self) -> Sequence[WorkerInfo]:
-        session = self._session()
-        reply = await session.store.run(session.scripts.workers, None, [_WORKER_TTL_MS])
-        found: list[WorkerInfo] = []
-        for ago, description in zip(reply[::2], reply[1::2], strict=True):
-            fields = json.loads(description)
-            fields |= {"queues": tuple(fields["queues"]), "seen_ago": ago / 1000}
-            found.append(WorkerInfo(**fields))
-        return found
-
-
-def _deliveries(queues: Sequence[str], reply: Sequence[Any]) -> list[Delivery]:
-    jobs: list[Delivery] = []
-    at = 3
-    for queue in queues:
-        end = at + 1 + 3 * reply[at]
-        tail = queue.encode()
-        jobs += [
-            delivery(reply[place], reply[place + 1], reply[place + 2], queue, tail)
-            for place in range(at + 1, end, 3)
-        ]
-        at = end
-    return jobs
+        return await self._session().registry.workers()

@@ -28,7 +28,7 @@ class Facts(NamedTuple):
         number = re.match(r"(\d+)\.(\d+)", fields.get("redis_version", ""))
         return cls(
             version=(int(number[1]), int(number[2])) if number else (0, 0),
-            clustered=fields.get("redis_mode") == "cluster",
+            clustered=fields.get("cluster_enabled") == "1",
             policy=fields.get("maxmemory_policy", "noeviction"),
             append_only=fields.get("aof_enabled", "1") == "1",
         )

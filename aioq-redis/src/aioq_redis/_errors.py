@@ -34,6 +34,7 @@ _REFUSED = {
 }
 _IN_SCRIPT = re.compile(r"@user_script: ?\d+:.*?\b([A-Z]{4,})\b")
 """Before Redis 7 the word for what went wrong in a script stands behind the script's line."""
+_SAID_BY_SCRIPT = ("Error running script", "@user_script")
 _LOST = (driver.ConnectionError, driver.TimeoutError, OSError, asyncio.IncompleteReadError)
 
 
@@ -82,6 +83,6 @@ def _code_of(exc: Exception) -> str:
     """Redis' word for the error; the driver keeps it apart where it has a class for it."""
     code: str | None = getattr(exc, "status_code", None)
     text = str(exc)
-    if text.startswith("Error running script") and (inside := _IN_SCRIPT.search(text)):
+    if text.startswith(_SAID_BY_SCRIPT) and (inside := _IN_SCRIPT.search(text)):
         return inside[1]
     return code or text.partition(" ")[0]

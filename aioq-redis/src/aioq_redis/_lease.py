@@ -1,19 +1,20 @@
 """Renewing from a thread, without an event loop."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from aioq.errors import BrokerUnavailable
+from aioq.errors import AioqError, BrokerUnavailable
 from aioq.plugins import LeaseClient, Renewed, Token
-from aioq_redis._address import Address, Server
+from aioq_redis._address import Address
 from aioq_redis._errors import translate, translated
 from aioq_redis._keys import Keys
 from aioq_redis._link import pack
+from aioq_redis._renewal import Renewal
 from aioq_redis._scripts import Script
-from aioq_redis._settle import Renewal
+from aioq_redis._settings import Settings
 from aioq_redis._topology import Topology, redirect
 
 __all__ = ["RedisLeaseClient"]
@@ -26,49 +27,49 @@ class RedisLeaseClient(LeaseClient):
     """Renews with a connection of its own per server, for one thread at a time.
 
     Args:
-        server: how to connect.
+        settings: of the broker.
         keys: the names.
         topology: which server holds what; shared with the event loop.
         script: lua/renew.lua.
         served: gives the queues this process claims from.
-        within: seconds a server has to answer at most.
-        offset: see ``Store``.
     """
 
     def __init__(
         self,
-        server: Server,
+        settings: Settings,
         keys: Keys,
         topology: Topology,
         script: Script,
         served: Callable[[], Collection[str]],
-        within: float,
-        offset: Callable[[], int] | None,
     ) -> None:
-        self._server = server
+        self._server = settings.server
         self._keys = keys
         self._topology = topology
         self._script = script
         self._served = served
-        self._within = within
-        self._offset = offset
+        self._within = settings.within
+        self._offset = settings.offset
         self._connections: dict[Address, Any] = {}
 
     def renew(self, tokens: Sequence[Token], lease_ms: int) -> Renewed:
-        allowed = lease_ms / 3000
-        deadline = monotonic() + allowed
+        deadline = monotonic() + lease_ms / 3000
         renewal = Renewal(tokens, self._served())
         left = renewal.queues
+        failure: AioqError | None = None
         try:
-            with translated(self._server.shown):
-                for _ in range(_ROUNDS):
-                    left = self._round(renewal, left, lease_ms, deadline)
-                    if not left:
-                        return renewal.result()
+            for _ in range(_ROUNDS):
+                left, failed = self._round(renewal, left, lease_ms, deadline)
+                failure = failed or failure
+                if not left:
+                    break
         except BaseException:
             self.close()
             raise
-        raise BrokerUnavailable(f"{self._server.shown}: the slots of {left} are moving")
+        if failure is None and left:
+            failure = BrokerUnavailable(f"{self._server.shown}: the slots of {left} are moving")
+        if failure is not None:
+            raise failure
+        return renewal.result()
 
     def close(self) -> None:
         connections, self._connections = self._connections, {}
@@ -77,28 +78,51 @@ class RedisLeaseClient(LeaseClient):
 
     def _round(
         self, renewal: Renewal, queues: Sequence[str], lease_ms: int, deadline: float
-    ) -> list[str]:
-        """Renew in these queues; those that have to be asked again."""
+    ) -> tuple[list[str], AioqError | None]:
+        """Renew in these queues; those that have to be asked again, and what has failed.
+
+        A server that fails keeps no other from being asked; those that answered the last time come
+        first, so that waiting for it does not use up their time.
+        """
         by_address: dict[Address, list[str]] = {}
         for queue in queues:
             address = self._topology.address(self._topology.slot(queue))
             by_address.setdefault(address, []).append(queue)
         again: list[str] = []
-        for address, group in by_address.items():
-            left = deadline - monotonic()
-            if left <= 0:
-                raise BrokerUnavailable(f"{self._server.shown}: too slow to renew leases")
-            connection = self._connection(address, left)
-            packed = [self._packed(queue, renewal.args(queue, lease_ms)) for queue in group]
-            connection.send_packed_command(packed, check_health=False)
-            replies = [_read(connection) for _ in group]
-            for queue, reply in zip(group, replies, strict=True):
-                if isinstance(reply, RedisError):
-                    self._learn(reply, address, connection)
+        failure: AioqError | None = None
+        for address in sorted(by_address, key=lambda address: address not in self._connections):
+            calls = {queue: renewal.args(queue, lease_ms) for queue in by_address[address]}
+            try:
+                with translated(self._server.shown):
+                    replies = self._ask(address, calls, deadline)
+            except AioqError as exc:
+                failure = exc
+                if (connection := self._connections.pop(address, None)) is not None:
+                    connection.disconnect()
+                continue
+            for queue, reply in replies.items():
+                if reply is None:
                     again.append(queue)
                 else:
                     renewal.read(queue, reply)
-        return again
+        return again, failure
+
+    def _ask(
+        self, address: Address, calls: Mapping[str, Sequence[Any]], deadline: float
+    ) -> dict[str, bytes | None]:
+        """What one server says to each queue; None where it has to be asked again."""
+        left = deadline - monotonic()
+        if left <= 0:
+            raise BrokerUnavailable(f"{self._server.shown}: too slow to renew leases")
+        connection = self._connection(address, left)
+        packed = [self._packed(queue, args) for queue, args in calls.items()]
+        connection.send_packed_command(packed, check_health=False)
+        replies = dict(zip(calls, [_read(connection) for _ in calls], strict=True))
+        for queue, reply in replies.items():
+            if isinstance(reply, RedisError):
+                self._learn(reply, address, connection)
+                replies[queue] = None
+        return replies
 
     def _learn(self, reply: RedisError, address: Address, connection: Any) -> None:
         """What to do before a call is sent again; raises when that would not help."""

@@ -3,20 +3,18 @@
 import heapq
 import struct
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from time import monotonic
 from typing import Any
 
-from aioq.errors import InvalidOption
+from aioq.errors import AioqError, InvalidOption
 from aioq.plugins import FINISHED, MAX_BATCH, Filter, JobInfo, Page, QueueStats, Status
 from aioq_redis._keys import Keys
 from aioq_redis._packing import live_info, pack_id, record_info, unpack_id
+from aioq_redis._registry import Registry
 from aioq_redis._scripts import Script, Scripts
 from aioq_redis._store import Call, Store
 
 __all__ = ["Finder", "place_of"]
 
-_REGISTERED_FOR = 60.0
-"""Seconds after which a queue's name is written to the registry again, should that be lost."""
 _SLICE = 1000
 _LIVE, _DONE = ("j", "H"), ("k", "H")
 _PLACES: dict[Status, tuple[tuple[str, str], ...]] = {
@@ -32,36 +30,19 @@ _PLACES: dict[Status, tuple[tuple[str, str], ...]] = {
 
 
 class Finder:
-    """Knows the queues, and looks into them.
+    """Looks into the queues that the registry knows.
 
     Args:
         store: the connections.
         scripts: what to call.
+        registry: which queues there are.
     """
 
-    def __init__(self, store: Store, scripts: Scripts) -> None:
+    def __init__(self, store: Store, scripts: Scripts, registry: Registry) -> None:
         self._store = store
         self._scripts = scripts
+        self._registry = registry
         self._keys: Keys = store.keys
-        self._registered: dict[str, float] = {}
-        self._known: dict[str, None] = {}
-
-    # -- queues ------------------------------------------------------------------------------------
-
-    async def register(self, queue: str) -> None:
-        """Enter a queue in the registry, unless that was done a moment ago."""
-        now = monotonic()
-        if now - self._registered.get(queue, -_REGISTERED_FOR) >= _REGISTERED_FOR:
-            await self._store.command(None, b"SADD", self._keys.queues, queue)
-            self._registered[queue] = now
-            self._known[queue] = None
-
-    async def queues(self) -> list[str]:
-        """The names of all queues that were ever used."""
-        found = await self._store.command(None, b"SMEMBERS", self._keys.queues)
-        names = sorted(name.decode("utf-8", "replace") for name in found)
-        self._known.update(dict.fromkeys(names))
-        return names
 
     # -- by id -------------------------------------------------------------------------------------
 
@@ -107,11 +88,13 @@ class Finder:
                 wanted[place] = pack_id(job_id)
             except ValueError:
                 continue
-        asked: list[str] = list(self._known)
-        await self._ask(asked, wanted, channel, found)
+        asked: list[str] = list(self._registry.known)
+        failure = await self._ask(asked, wanted, channel, found)
         if wanted:
-            others = [queue for queue in await self.queues() if queue not in asked]
-            await self._ask(others, wanted, channel, found)
+            others = [queue for queue in await self._registry.queues() if queue not in asked]
+            failure = await self._ask(others, wanted, channel, found) or failure
+        if wanted and failure is not None:
+            raise failure
         return found
 
     async def _ask(
@@ -120,24 +103,35 @@ class Finder:
         wanted: dict[int, bytes],
         channel: str | None,
         found: list[JobInfo | None],
-    ) -> None:
-        """Look for the wanted in these queues; who is found is wanted no longer."""
+    ) -> AioqError | None:
+        """Look for the wanted in these queues; who is found is wanted no longer.
+
+        Returns why some of the queues could not be asked, which matters if anybody is still wanted;
+        raises it when that goes for all of them.
+        """
         if not queues or not wanted:
-            return
+            return None
         places, ids = list(wanted), list(wanted.values())
         calls: list[Call] = []
         for queue in queues:
             if channel is not None:
                 calls.append(Call(self._scripts.watch, queue, [channel, *ids]))
             calls.append(Call(self._scripts.look, queue, ids))
-        replies = await self._store.run_all(calls)
+        replies = await self._store.run_each(calls)
         step = 1 if channel is None else 2
+        failures: list[AioqError] = []
         for queue, reply in zip(queues, replies[step - 1 :: step], strict=True):
+            if isinstance(reply, AioqError):
+                failures.append(reply)
+                continue
             infos = await self._read(queue, ids, reply)
             for place, info in zip(places, infos, strict=True):
                 if info is not None and place in wanted:
                     found[place] = info
                     del wanted[place]
+        if len(failures) == len(queues):
+            raise failures[0]  # the registry would give no better answer
+        return failures[0] if failures else None
 
     async def _read(
         self, queue: str, raw_ids: Sequence[bytes], reply: Sequence[Any]
@@ -230,7 +224,7 @@ class Finder:
         return heapq.nlargest(most, newest)
 
     async def _queues_of(self, where: Filter) -> list[str]:
-        return await self.queues() if where.queue is None else [where.queue]
+        return await self._registry.queues() if where.queue is None else [where.queue]
 
     async def _candidates(self, queue: str, where: Filter) -> AsyncIterator[list[bytes]]:
         """Slices of ids whose jobs may match; an id may come twice."""
@@ -276,7 +270,7 @@ class Finder:
 
     async def counts(self, queues: Iterable[str] | None) -> list[QueueStats]:
         """As ``BaseBroker.counts``."""
-        names = await self.queues() if queues is None else sorted(set(queues))
+        names = await self._registry.queues() if queues is None else sorted(set(queues))
         calls = [Call(self._scripts.counts, name, ()) for name in names]
         replies = await self._store.run_all(calls) if calls else []
         return [_stats(name, reply) for name, reply in zip(names, replies, strict=True)]

@@ -11,17 +11,18 @@ from typing import NamedTuple
 
 __all__ = ["Dialect", "Script", "Scripts"]
 
-_RECORDS = ("bytes", "records")
-_MOVES = ("bytes", "moves")
+_RECORDS = ("bytes", "index", "records")
+_MOVES = ("bytes", "index", "moves")
+_BOTH = (*_RECORDS, "moves")
 _PARTS: dict[str, tuple[str, ...]] = {
     "enqueue": (),
     "claim": ("bytes", "promote"),
     "settle": _MOVES,
     "renew": ("touch",),
-    "upkeep": ("bytes", "promote", "touch", "moves"),
-    "cancel": ("bytes", "records", "moves"),
+    "upkeep": ("bytes", "promote", "touch", "index", "moves"),
+    "cancel": _BOTH,
     "requeue": _RECORDS,
-    "delete": ("bytes", "records", "moves"),
+    "delete": _BOTH,
     "look": _RECORDS,
     "scan": ("bytes",),
     "counts": ("bytes",),
@@ -57,23 +58,25 @@ class Script(NamedTuple):
 class Scripts:
     """All scripts in one dialect, as attributes of their names."""
 
+    enqueue: Script
+    claim: Script
+    settle: Script
+    renew: Script
+    upkeep: Script
+    cancel: Script
+    requeue: Script
+    delete: Script
+    look: Script
+    scan: Script
+    counts: Script
+    pause: Script
+    watch: Script
+    beat: Script
+    workers: Script
+
     def __init__(self, dialect: Dialect) -> None:
         self.by_name = {name: _compose(name, dialect) for name in _PARTS}
-        self.enqueue = self.by_name["enqueue"]
-        self.claim = self.by_name["claim"]
-        self.settle = self.by_name["settle"]
-        self.renew = self.by_name["renew"]
-        self.upkeep = self.by_name["upkeep"]
-        self.cancel = self.by_name["cancel"]
-        self.requeue = self.by_name["requeue"]
-        self.delete = self.by_name["delete"]
-        self.look = self.by_name["look"]
-        self.scan = self.by_name["scan"]
-        self.counts = self.by_name["counts"]
-        self.pause = self.by_name["pause"]
-        self.watch = self.by_name["watch"]
-        self.beat = self.by_name["beat"]
-        self.workers = self.by_name["workers"]
+        vars(self).update(self.by_name)
 
 
 @cache

@@ -1,22 +1,21 @@
 """Calls of scripts and commands from one event loop, to whichever server holds the queue."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, NamedTuple
 
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoPermissionError, NoScriptError, RedisError
 
 from aioq.errors import AioqError, BrokerUnavailable
-from aioq_redis._address import Address, Server
+from aioq_redis._address import Address
 from aioq_redis._errors import translate, translated
 from aioq_redis._keys import Keys
 from aioq_redis._link import Link, Node, pack
 from aioq_redis._scripts import Script
+from aioq_redis._settings import Confirm, Settings
 from aioq_redis._topology import Topology, redirect
 
-__all__ = ["Call", "Confirm", "Offset", "Store"]
-
-Offset = Callable[[], int]
+__all__ = ["Call", "Store"]
 
 _HOPS = 5
 """How often a call follows the servers' directions; a slot that moves on takes two."""
@@ -31,42 +30,22 @@ class Call(NamedTuple):
     more_keys: Sequence[bytes] = ()
 
 
-class Confirm(NamedTuple):
-    """What else has to have the writes of a call before it counts as done."""
-
-    command: tuple[bytes | int, ...]
-    """Waits, and answers with a number, or with one as its first item."""
-    who: str
-
-
 class Store:
     """The connections of one event loop.
 
     Args:
-        server: how to connect.
+        settings: of the broker.
         keys: the names.
         topology: which server holds what.
-        scripts: what to call, in the dialect of the server.
-        most: connections per server.
-        within: seconds for a call.
-        offset: for tests: ms that the scripts add to the server's clock.
     """
 
-    def __init__(
-        self,
-        server: Server,
-        keys: Keys,
-        topology: Topology,
-        most: int,
-        within: float,
-        offset: Offset | None,
-    ) -> None:
+    def __init__(self, settings: Settings, keys: Keys, topology: Topology) -> None:
         self.keys = keys
-        self.within = within
-        self._server = server
+        self.within = settings.within
+        self._server = settings.server
         self._topology = topology
-        self._most = most
-        self._offset = offset
+        self._most = settings.most
+        self._offset = settings.offset
         self._nodes: dict[Address, Node] = {}
         self._key_lists: dict[tuple[str, str], list[bytes]] = {}
         self._refreshing = asyncio.Lock()
@@ -97,6 +76,29 @@ class Store:
             (call,) = calls
             slot = self._topology.slot(call.queue)
             return await self._send(slot, [self._pack(call)], (call.script,), confirm)
+        sends, places = self._by_slot(calls, confirm)
+        if len(sends) == 1:
+            return await sends[0]  # all that one server ever needs
+        return _in_order(places, await asyncio.gather(*sends))
+
+    async def run_each(self, calls: Sequence[Call]) -> list[Any]:
+        """The same, but where a server fails its error stands in place of the replies."""
+        sends, places = self._by_slot(calls, None)
+        groups: list[list[Any]] = []
+        answers = await asyncio.gather(*sends, return_exceptions=True)
+        for numbers, answer in zip(places, answers, strict=True):
+            if isinstance(answer, AioqError):
+                groups.append([answer] * len(numbers))
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                groups.append(answer)
+        return _in_order(places, groups)
+
+    def _by_slot(
+        self, calls: Sequence[Call], confirm: Confirm | None
+    ) -> tuple[Sequence[Coroutine[Any, Any, list[Any]]], list[list[int]]]:
+        """What goes out together, and where its calls stand."""
         slots: dict[int, list[int]] = {}
         for number, call in enumerate(calls):
             slots.setdefault(self._topology.slot(call.queue), []).append(number)
@@ -109,14 +111,7 @@ class Store:
             )
             for slot, numbers in slots.items()
         ]
-        if len(sends) == 1:
-            return await sends[0]  # all that one server ever needs
-        groups = await asyncio.gather(*sends)
-        replies: list[Any] = [None] * len(calls)
-        for numbers, group in zip(slots.values(), groups, strict=True):
-            for number, reply in zip(numbers, group, strict=True):
-                replies[number] = reply
-        return replies
+        return sends, list(slots.values())
 
     async def run_group(self, script: Script, queues: Sequence[str], args: Sequence[Any]) -> Any:
         """A script that takes several queues of one slot at once."""
@@ -162,6 +157,15 @@ class Store:
         if isinstance(reply, RedisError):
             raise reply
         return reply
+
+    async def may_subscribe(self, address: Address, channel: str) -> bool:
+        """Whether the user may listen to a channel; raises the driver's errors."""
+        # Together, so that the connection is an ordinary one again.
+        both = pack((b"SUBSCRIBE", channel)) + pack((b"UNSUBSCRIBE", channel))
+        reply, _ = await self._at(address).call(both, 2)
+        if isinstance(reply, RedisError) and not isinstance(reply, NoPermissionError):
+            raise reply
+        return not isinstance(reply, RedisError)
 
     async def _send(
         self,
@@ -277,3 +281,12 @@ class Store:
         if self._offset is None:
             return pack((b"EVALSHA", script.digest, len(names), *names, *args))
         return pack((b"EVALSHA", script.digest, len(names), *names, *args, self._offset()))
+
+
+def _in_order(places: Sequence[Sequence[int]], groups: Sequence[Sequence[Any]]) -> list[Any]:
+    """The replies of groups of calls, each where its call stands."""
+    replies: list[Any] = [None] * sum(map(len, places))
+    for numbers, group in zip(places, groups, strict=True):
+        for number, reply in zip(numbers, group, strict=True):
+            replies[number] = reply
+    return replies

@@ -46,12 +46,18 @@ class Topology:
         """The map has to be asked for again."""
         self._keys = keys
         self._slots: dict[int, Address] = {}
+        self._teller: tuple[Address, ...] = ()
         self._slot_of: dict[str | None, int] = {}
 
     @property
     def addresses(self) -> list[Address]:
-        """All servers known, those of the URL last."""
-        return list(dict.fromkeys((*self._slots.values(), *self.seeds)))
+        """All servers known; first the one that told the map, for it was alive."""
+        return list(dict.fromkeys((*self._teller, *self._slots.values(), *self.seeds)))
+
+    @property
+    def masters(self) -> set[Address]:
+        """Who holds slots, as far as is known."""
+        return set(self._slots.values())
 
     def slot(self, queue: str | None) -> int:
         """The slot of a queue, or of the namespace's registry (None); 0 on a single server."""
@@ -80,5 +86,6 @@ class Topology:
             address = Address(host, int(master[1]))
             slots.update(dict.fromkeys(range(first, last + 1), address))
         self._slots = slots
+        self._teller = (asked,)
         self.clustered = True
         self.stale = False

@@ -19,7 +19,7 @@ local function sorts_before(one, other)
     return #one < #other
 end
 
-for base = 0, #KEYS - 1, 10 do
+local function take(base)
     local j, r, q, s, t = KEYS[base + 1], KEYS[base + 2], KEYS[base + 3], KEYS[base + 4], KEYS[base + 5]
     local l, o, x, w, p = KEYS[base + 6], KEYS[base + 7], KEYS[base + 8], KEYS[base + 9], KEYS[base + 10]
     redis.call('ZREM', w, 'r')
@@ -34,7 +34,7 @@ for base = 0, #KEYS - 1, 10 do
     end
 
     local at = #reply + 1
-    local count, left = 0, false
+    local count = 0
     reply[at] = 0
     if redis.call('HGET', p, 'paused') ~= '1' then
         local wanted = full and 0 or limit - taken
@@ -62,7 +62,7 @@ for base = 0, #KEYS - 1, 10 do
         -- Bodies are read in slices, so that large ones which do not fit are not read for nothing.
         local has_sides = redis.call('HLEN', x) > 0
         local values, sides, ghosts, leases, owners, adopted = {}, {}, {}, {}, {}, {}
-        local slice, from, used, gone = 16, 1, 0, 0
+        local slice, from, used = 16, 1, 0
         local suspect_taken = false
         while from <= #ids and count < wanted and not full do
             local to = math.min(from + slice - 1, #ids, from + wanted - count - 1)
@@ -137,6 +137,22 @@ for base = 0, #KEYS - 1, 10 do
         if in_ready or in_quarantine then redis.call('ZADD', w, 0, 'r') end
         more = more or in_ready or (wants and in_quarantine)
     end
+end
+
+-- A queue that cannot be read (one of its keys holds something else) takes nothing from what the
+-- others have given: without jobs its error is raised, else a later claim meets it again.
+local failure = nil
+for base = 0, #KEYS - 1, 10 do
+    local at = #reply + 1
+    local done, err = pcall(take, base)
+    if not done then
+        failure = err
+        for i = #reply, at, -1 do reply[i] = nil end
+        reply[at] = 0
+    end
+end
+if failure and taken == tonumber(ARGV[6]) then
+    return type(failure) == 'table' and failure or {err = failure}
 end
 reply[2] = more and 1 or 0
 reply[3] = next_due

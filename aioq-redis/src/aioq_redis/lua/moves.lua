@@ -4,7 +4,6 @@ local to_records, to_sides, to_ready, to_quarantine, to_scheduled, to_retries = 
 local to_index = {[dr] = {}, [dc] = {}, [df] = {}, [dx] = {}, [dd] = {}}
 local finished, left_leases, left_owners, left_sides, left_waiting = {}, {}, {}, {}, {}
 local wake, soonest = false, math.huge
-local STATUS = {c = dc, f = df, x = dx, d = dd}
 
 -- `content` is nil without a result, else its type ('' when there is none).
 local function finish(id, status, value, side, delete_at, result, content)
@@ -13,7 +12,7 @@ local function finish(id, status, value, side, delete_at, result, content)
     if status == 'c' then value = string.sub(value, 1, body_at(value) - 1) end
     to_records[#to_records + 1] = id
     to_records[#to_records + 1] = status .. struct.pack('>di4', now, size) .. side .. (content or '') .. value
-    local index = to_index[result and dr or STATUS[status]]
+    local index = to_index[result and dr or INDEX[status]]
     index[#index + 1] = delete_at
     index[#index + 1] = id
     finished[#finished + 1] = id

@@ -1,5 +1,4 @@
 -- A record past its time is absent, whoever trims it and when. Returns the record and its index.
-local INDEX = {c = dc, f = df, x = dx, d = dd}
 local function live_record(k, id)
     local record = redis.call('HGET', k, id)
     if not record or #record < 13 + SIDE then return nil end
