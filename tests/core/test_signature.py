@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import enum
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ForwardRef,
+    Literal,
+    NamedTuple,
+    Protocol,
+    TypedDict,
+    TypeVar,
+)
 from uuid import UUID
 
 import msgspec
 import pytest
 
 from aioq import Aarq
+from aioq import Context as ContextOfTasks
 from aioq._signature import Signature
 from aioq._wire import Body
 from aioq.errors import ConfigurationError, InvalidArguments, SerializationError
+from aioq.plugins import Serializer
 
 if TYPE_CHECKING:
     from only_for_checkers import Missing
@@ -206,6 +219,42 @@ def test_a_call_that_does_not_fit_is_refused_with_the_signature(
     assert isinstance(refused.value, TypeError)
 
 
+def test_options_among_the_arguments_are_told_where_they_go(app: Aarq) -> None:
+    @app.task(name="t")
+    async def task(ctx: Context, n: int) -> None: ...
+
+    with pytest.raises(InvalidArguments) as refused:
+        task.job(5, delay=3, retries=1)  # type: ignore[call-arg]
+    assert str(refused.value).endswith(
+        "; options go before: .options(delay=..., retries=...).enqueue(...)"
+    )
+
+
+def test_ctx_is_given_by_the_worker_alone(app: Aarq, travel: Callable[..., Any]) -> None:
+    @app.task(name="t")
+    async def task(ctx: Context, **more: int) -> None: ...
+
+    @app.task(name="u")
+    async def positional(ctx: Context, /, **more: int) -> None: ...
+
+    with pytest.raises(InvalidArguments, match=r"^t: 'ctx' is given by the worker; it takes \("):
+        task.job(ctx=3)
+    with pytest.raises(InvalidArguments, match="'ctx' is given by the worker"):
+        task.signature.unpack(Body("application/json", b'[[],{"ctx":3}]', {}), app.codec)
+    assert travel(positional, ctx=3) == ([], {"ctx": 3})
+
+
+def test_a_task_without_ctx_is_told_what_its_first_parameter_gets(app: Aarq) -> None:
+    @app.task(name="t")
+    async def task(a, b): ...
+
+    with pytest.raises(InvalidArguments) as refused:
+        task.job(1, 2)
+    assert str(refused.value) == (
+        "t: too many positional arguments; it takes (b); its first parameter, 'a', gets ctx"
+    )
+
+
 @pytest.mark.parametrize("missing", ["keyword", "positional"])
 def test_required_keywords_and_variadic_functions_are_bound_in_full(
     app: Aarq, missing: str
@@ -363,6 +412,12 @@ def only_keywords(*, ctx: Any) -> None: ...
 def gathers(*ctx: Any) -> None: ...
 
 
+def without_ctx(a: int, b: int) -> None: ...
+
+
+def with_a_list(items: list[int] | None) -> None: ...
+
+
 class Holder:
     async def method(self, n: int) -> None: ...
 
@@ -384,6 +439,8 @@ async def async_generator(ctx: Any) -> Any:
         (nothing, "must take ctx as its first argument: async def nothing(ctx, ...)"),
         (only_keywords, "must take ctx as its first argument"),
         (gathers, "must take ctx as its first argument"),
+        (without_ctx, "task 't' must take ctx as its first argument, not a: int"),
+        (with_a_list, "must take ctx as its first argument, not items: list[int] | None"),
         (Holder.method, "takes 'self': tasks are plain functions, not methods"),
         (generator, "is a generator: a task returns its result, it yields nothing"),
         (async_generator, "is a generator: a task returns its result, it yields nothing"),
@@ -393,3 +450,85 @@ def test_what_cannot_be_a_task_is_refused_at_decoration(fn: Any, reason: str) ->
     with pytest.raises(ConfigurationError) as refused:
         Signature(fn, "t")
     assert reason in str(refused.value)
+
+
+class Attributes(Protocol):
+    job_id: str
+
+
+class Keys(TypedDict):
+    job_id: str
+
+
+State = TypeVar("State")
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        Any,
+        object,
+        dict,
+        dict[str, Any],
+        Mapping[str, Any],
+        Attributes,
+        Keys,
+        State,
+        ContextOfTasks,
+        ContextOfTasks[Person],
+        ContextOfTasks[Any] | None,
+        Annotated[ContextOfTasks, "given"],
+        "Missing",
+        "dict[str, Missing]",
+    ],
+    ids=str,
+)
+def test_what_a_context_can_be_may_annotate_the_first_parameter(annotation: Any) -> None:
+    def task(given, n): ...
+
+    task.__annotations__ = {"given": annotation, "n": int}
+    Signature(task, "t").check()
+
+
+def test_a_first_parameter_that_is_defined_later_is_checked_when_the_worker_starts() -> None:
+    def task(early, n): ...
+
+    task.__annotations__ = {"early": "DefinedLater"}
+    signature = Signature(task, "t")
+    signature.check()
+    task.__globals__["DefinedLater"] = Person
+    try:
+        with pytest.raises(ConfigurationError, match=r"its first argument, not early: Person"):
+            signature.check()
+    finally:
+        del task.__globals__["DefinedLater"]
+
+
+def test_an_annotation_that_python_left_unresolved_is_resolved_when_it_is_used(
+    app: Aarq, travel: Callable[..., Any]
+) -> None:
+    """As Python 3.14 gives it where a name is not defined yet."""
+
+    async def task(ctx, late): ...
+
+    task.__annotations__ = {"late": ForwardRef("Late")}
+    assert travel(app.task(task), Late(1)) == ([Late(1)], {})
+
+
+def test_a_serializer_may_change_the_order_of_keywords() -> None:
+    class Sorted(Serializer):
+        content_type = "application/x-sorted"
+
+        def dumps(self, value: Any) -> bytes:
+            return json.dumps(value, sort_keys=True).encode()
+
+        def loads(self, data: bytes) -> Any:
+            return json.loads(data)
+
+    app = Aarq("memory://", serializer=Sorted(), plugins=False)
+
+    @app.task
+    async def task(ctx: Context, b: int, a: str) -> None: ...
+
+    assert task.job(b=1, a="x").kwargs == {"b": 1, "a": "x"}
+    assert task.job(2, a="x").args == (2,)

@@ -1,7 +1,19 @@
 """``ctx``: the first argument of every task, a dict whose keys also read as attributes."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, Literal, overload
+from types import UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    Union,
+    get_args,
+    get_origin,
+    is_typeddict,
+    overload,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -15,7 +27,7 @@ else:
 
     S_co = TypeVar("S_co", covariant=True)
 
-__all__ = ["Context"]
+__all__ = ["Context", "may_be_context"]
 
 
 class Context(dict[str, Any], Generic[S_co]):
@@ -87,3 +99,17 @@ class Context(dict[str, Any], Generic[S_co]):
             return self[name]
         except KeyError:
             raise AttributeError(f"ctx has no {name!r}; it has {', '.join(sorted(self))}") from None
+
+
+def may_be_context(hint: Any) -> bool:
+    """Whether what is annotated like this can be a ``Context``; in doubt it can."""
+    kind = get_origin(hint) or hint
+    if kind is Annotated:
+        return may_be_context(get_args(hint)[0])
+    if kind is Union or kind is UnionType:
+        return any(map(may_be_context, get_args(hint)))
+    if kind is Any or not isinstance(kind, type):
+        return True
+    if is_typeddict(kind) or getattr(kind, "_is_protocol", False):
+        return True
+    return issubclass(Context, kind) or issubclass(kind, Context)

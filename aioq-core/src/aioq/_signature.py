@@ -1,11 +1,14 @@
 """The parameters of a task: binding a call, and its way to bytes and back."""
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from aioq._codec import Codec
+from aioq._context import may_be_context
 from aioq._models import is_model
+from aioq._options import JobOptions
 from aioq._serializer import Serializer
 from aioq._values import Converter, fits, resolve, survives
 from aioq._wire import Body, preview
@@ -15,6 +18,12 @@ __all__ = ["Signature"]
 
 _KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_AS_IT_IS: dict[str, Any] = {}
+"""How to read a signature whose annotations cannot all be resolved yet."""
+if sys.version_info >= (3, 14):
+    from annotationlib import Format
+
+    _AS_IT_IS["annotation_format"] = Format.FORWARDREF
 
 
 class Signature:
@@ -29,7 +38,7 @@ class Signature:
     def __init__(self, fn: Callable[..., Any], task_name: str) -> None:
         self._fn = inspect.unwrap(fn)
         self._task = task_name
-        signature = inspect.signature(self._fn)
+        signature = inspect.signature(self._fn, **_AS_IT_IS)
         parameters = list(signature.parameters.values())
         if inspect.isgeneratorfunction(self._fn) or inspect.isasyncgenfunction(self._fn):
             raise ConfigurationError(
@@ -45,6 +54,8 @@ class Signature:
                 f"task {task_name!r} takes {parameters[0].name!r}: tasks are plain functions, "
                 f"not methods"
             )
+        self._ctx = parameters[0]
+        self._check_ctx()
         self._signature = signature.replace(parameters=parameters[1:])
         self._parameters = self._signature.parameters
         positional = [p for p in self._parameters.values() if p.kind in _POSITIONAL]
@@ -59,16 +70,44 @@ class Signature:
         self._has_models: bool | None = None
         self._result: Converter | None = None
 
+    def _check_ctx(self) -> None:
+        ctx = self._ctx
+        if ctx.name == "ctx" or ctx.annotation is ctx.empty:
+            return
+        try:
+            hint = resolve(ctx.annotation, ctx.name, self._fn, f"the ctx of task {self._task!r}")
+        except ConfigurationError:
+            return  # not defined yet, or known to type checkers only
+        if not may_be_context(hint):
+            raise ConfigurationError(
+                f"task {self._task!r} must take ctx as its first argument, not {ctx.name}: "
+                f"{_readable(hint)}"
+            )
+
     # -- client -----------------------------------------------------------------------------------
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raises ``InvalidArguments`` unless the function can be called like this."""
         if not kwargs and self._least <= len(args) <= self._most:
             return
+        if self._ctx.name in kwargs and self._ctx.kind is not _POSITIONAL[0]:
+            raise self._misfit(f"{self._ctx.name!r} is given by the worker", kwargs)
         try:
             self._signature.bind(*args, **kwargs)
         except TypeError as exc:
-            raise InvalidArguments(f"{self._task}: {exc}; it takes {self._signature}") from None
+            raise self._misfit(exc, kwargs) from None
+
+    def _misfit(self, reason: object, kwargs: dict[str, Any]) -> InvalidArguments:
+        """What is wrong with a call, and what may have been meant."""
+        message = f"{self._task}: {reason}; it takes {self._signature}"
+        if inspect.Parameter.VAR_KEYWORD not in self._variadic:
+            unknown = [name for name in kwargs if name not in self._by_keyword]
+            options = [f"{name}=..." for name in unknown if name in JobOptions.__annotations__]
+            if options:
+                message += f"; options go before: .options({', '.join(options)}).enqueue(...)"
+        if self._ctx.name != "ctx" and self._ctx.annotation is self._ctx.empty:
+            message += f"; its first parameter, {self._ctx.name!r}, gets ctx"
+        return InvalidArguments(message)
 
     def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """What each parameter gets in this call, defaults included.
@@ -95,8 +134,10 @@ class Signature:
             raise self._blame(args, kwargs, codec, exc) from exc
         reader = codec.default
         sent_args, sent_kwargs = reader.loads(data)
-        for (name, sent), (_, loaded) in zip(
-            self._named(args, kwargs), self._named(sent_args, sent_kwargs), strict=True
+        for (name, sent), loaded in zip(
+            self._named(args, kwargs),
+            [*sent_args, *(sent_kwargs[key] for key in kwargs)],
+            strict=True,
         ):
             converter = self._converter(name)
             try:
@@ -214,8 +255,9 @@ class Signature:
         """Resolve every annotation now.
 
         Raises:
-            ConfigurationError: one cannot be resolved or stored.
+            ConfigurationError: one cannot be resolved or stored, or the first cannot be ``ctx``.
         """
+        self._check_ctx()
         for name in self._parameters:
             self._converter(name)
 

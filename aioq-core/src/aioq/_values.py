@@ -16,6 +16,7 @@ from aioq.errors import ConfigurationError, SerializationError
 __all__ = ["Converter", "resolve", "survives"]
 
 PLAIN = (str, int, bool, float, bytes, type(None))
+_UNRESOLVED = (str, typing.ForwardRef)
 
 
 class Converter:
@@ -69,7 +70,7 @@ def resolve(annotation: Any, name: str, fn: Callable[..., Any], where: str) -> A
     """
     if annotation is None:
         return type(None)
-    if not isinstance(annotation, str) and not _has_forward_reference(annotation):
+    if not isinstance(annotation, _UNRESOLVED) and not _has_forward_reference(annotation):
         return annotation
     holder = types.SimpleNamespace(__annotations__={name: annotation})
     try:
@@ -84,7 +85,7 @@ def resolve(annotation: Any, name: str, fn: Callable[..., Any], where: str) -> A
 
 def _has_forward_reference(annotation: Any) -> bool:
     return any(
-        isinstance(part, str | typing.ForwardRef) or _has_forward_reference(part)
+        isinstance(part, _UNRESOLVED) or _has_forward_reference(part)
         for part in typing.get_args(annotation)
         if typing.get_origin(annotation) is not typing.Literal
     )
