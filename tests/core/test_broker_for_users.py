@@ -187,7 +187,7 @@ async def test_prune_deletes_what_finished_longer_ago(
     assert [job.id for job in await broker.list_jobs()] == [live.id]
 
 
-@pytest.mark.parametrize("age", [-1, float("nan"), timedelta(-1), "a week"])
+@pytest.mark.parametrize("age", [-1, float("nan"), 1e300, timedelta(-1), True, "a week"])
 async def test_prune_wants_a_duration(broker: Any, age: Any) -> None:
     with pytest.raises(InvalidOption, match=r"^older_than must be a number, not negative, of sec"):
         await broker.prune(age)
@@ -200,6 +200,18 @@ async def test_living_workers_are_listed(broker: Any) -> None:
     assert worker._replace(seen_ago=0.0) == info
     await broker.forget(ABSENT)
     assert await broker.list_workers() == []
+
+
+async def test_workers_may_beat_in_other_threads_while_they_are_listed(broker: Any) -> None:
+    class Meanwhile(WorkerInfo):
+        __slots__ = ()
+
+        def _replace(self, **fields: Any) -> Any:
+            broker._workers["another"] = (self, broker._now())
+            return super()._replace(**fields)
+
+    await broker.beat(Meanwhile(ABSENT, "host", 1, ("default",), 10, "0.1"))
+    assert [worker.id for worker in await broker.list_workers()] == [ABSENT]
 
 
 class Small(BaseBroker):

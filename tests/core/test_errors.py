@@ -3,6 +3,7 @@
 import copy
 import inspect
 import pickle
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -81,10 +82,16 @@ def test_a_copy_keeps_its_cause_and_has_notes_of_its_own() -> None:
     assert twin.__suppress_context__
 
 
-@pytest.mark.parametrize("delay", [-1.0, float("nan"), float("inf")])
+def test_a_delay_may_be_a_timedelta() -> None:
+    assert Retry(timedelta(minutes=5)).delay == 300
+    assert Snooze(timedelta(seconds=1.5)).delay == 1.5
+    assert str(Snooze(timedelta(seconds=1.5))) == "snoozed for 1.5 s"
+
+
+@pytest.mark.parametrize("delay", [-1.0, float("nan"), float("inf"), timedelta(-1), "5"])
 @pytest.mark.parametrize("instruction", [Retry, Snooze])
 def test_a_delay_that_is_no_delay_is_refused_where_it_is_given(
-    instruction: type[Retry | Snooze], delay: float
+    instruction: type[Retry | Snooze], delay: Any
 ) -> None:
     with pytest.raises(ValueError, match="delay must be a number of seconds, not negative"):
         instruction(delay)

@@ -102,7 +102,11 @@ ONLY_OF_TASKS: list[tuple[str, Any, str]] = [
 ONLY_OF_JOBS: list[tuple[str, Any, str]] = [
     ("delay", -1, "delay must be a number, not negative, of seconds, got -1"),
     ("delay", None, "delay must be a number, not negative, of seconds, got None"),
-    ("delay", timedelta(-1), "delay must be a number, not negative, of seconds, got -86400.0"),
+    (
+        "delay",
+        timedelta(-1),
+        "delay must be a number, not negative, of seconds, got datetime.timedelta(days=-1)",
+    ),
     ("run_at", "noon", "run_at must be a datetime, got 'noon'"),
     (
         "run_at",

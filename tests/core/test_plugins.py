@@ -239,6 +239,12 @@ def test_hooks_are_asked_in_order_and_may_take_fewer_arguments() -> None:
     assert len(one.middlewares(Aarq("memory://"))) == 5
 
 
+def test_what_a_plugin_answers_when_it_configures_is_of_no_account() -> None:
+    app, layer = Aarq("memory://"), Middleware()
+    found(Point("a", plugin(aioq_configure=lambda app: app.use(layer)))).configure(app)
+    assert app.layers == (layer,)
+
+
 async def test_an_app_is_configured_once_before_its_chain_is_built(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -65,7 +65,7 @@ class Stopwatch:
         return result
 
 
-def test_the_test_of_the_page_needs_less_than_a_tenth_of_a_second(project: pytest.Pytester):
+def test_the_test_of_the_page_needs_less_than_a_second(project: pytest.Pytester):
     """Although it is about an hour."""
     assert len(FILES["test_shop.py"].splitlines()) <= 20
     project.makepyfile(test_shop=FILES["test_shop.py"])
@@ -73,7 +73,7 @@ def test_the_test_of_the_page_needs_less_than_a_tenth_of_a_second(project: pytes
     for _ in range(3):
         run = project.inline_run("-p", "no:asyncio", plugins=[stopwatch])
         run.assertoutcome(passed=2)  # on asyncio and on trio
-    assert min(stopwatch.seconds) < 0.1
+    assert min(stopwatch.seconds) < 1
 
 
 def test_it_goes_with_every_way_to_write_a_test(project: pytest.Pytester):

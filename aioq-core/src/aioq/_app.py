@@ -89,8 +89,9 @@ class Aarq:
         self.lifespan = lifespan
         self._tasks: dict[str, TaskDef[Any, Any]] = {}
         self._layers: list[Middleware] = []
-        self._chain: list[Middleware] | None = None
-        """Plugins' layers and its own, from when the app is first used."""
+        self._brought: list[Middleware] | None = None
+        """Plugins' layers, from when the app is first used."""
+        self._frozen = False
         self._lent: Sequence[Middleware] = ()
         self._runtime: Runtime | None = None
         self._connections: Connections | None = None
@@ -203,7 +204,7 @@ class Aarq:
         Raises:
             ConfigurationError: the app is in use already; its chain no longer changes.
         """
-        if self._chain is not None:
+        if self._frozen:
             raise ConfigurationError(
                 "middleware must be added before the first enqueue and before the worker starts"
             )
@@ -271,22 +272,24 @@ class Aarq:
             if self._runtime is None:
                 # what can fail comes first: plugins hear of an app once
                 broker, codec = self.broker, self.codec
-                if self._chain is None:
+                if self._brought is None:
                     self._registry.configure(self)
-                    self._chain = [*self._registry.middlewares(self), *self._layers]
-                self._runtime = Runtime(self, broker, codec, [*self._lent, *self._chain])
+                    self._brought = self._registry.middlewares(self)
+                self._frozen = True
+                layers = [*self._lent, *self._brought, *self._layers]
+                self._runtime = Runtime(self, broker, codec, layers)
             return self._runtime
 
     @contextmanager
     def lent(self, broker: BaseBroker, *layers: Middleware) -> Generator[None, None, None]:
         """Work with another broker and these layers on top until the block is left (for
         ``aioq.testing``); what was open before stays so, untouched."""
-        before = self._broker, self._runtime, self._connections, self._lent
+        before = self._broker, self._runtime, self._connections, self._lent, self._frozen
         self._broker, self._runtime, self._connections, self._lent = broker, None, None, layers
         try:
             yield
         finally:
-            self._broker, self._runtime, self._connections, self._lent = before
+            self._broker, self._runtime, self._connections, self._lent, self._frozen = before
 
     @property
     def connections(self) -> Connections:

@@ -1,12 +1,12 @@
 """``BaseBroker``: the contract every store keeps, with the methods for users written once on it."""
 
 import asyncio
-import math
 from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, TypeVar
 
+from aioq._clock import duration_ms
 from aioq._codec import Codec
 from aioq._contract import BrokerContract
 from aioq._job import Job
@@ -166,9 +166,9 @@ class BaseBroker(BrokerContract):
             How many records were deleted.
 
         Raises:
-            InvalidOption: the age is negative or no duration.
+            InvalidOption: the age is negative, longer than a century, or no duration.
         """
-        where = Filter(status=FINISHED, finished_for_ms=_milliseconds("older_than", older_than))
+        where = Filter(status=FINISHED, finished_for_ms=duration_ms("older_than", older_than))
         return await self._delete_all(where)
 
     async def _delete_all(self, where: Filter) -> int:
@@ -229,13 +229,6 @@ class PlainReader:
 
     def read_result(self, data: bytes, content_type: str | None) -> Any:
         return self._codec.loads(data, content_type)
-
-
-def _milliseconds(name: str, duration: Any) -> int:
-    seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
-    if not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
-        raise InvalidOption(f"{name} must be a number, not negative, of seconds, got {duration!r}")
-    return int(seconds * 1000)
 
 
 def _statuses(

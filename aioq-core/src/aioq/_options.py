@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, TypedDict, TypeGuard
 
-from aioq._clock import to_ms
+from aioq._clock import MAX_SECONDS, duration_ms, to_ms
 from aioq._ids import check_job_id
 from aioq._wire import Policy
 from aioq.errors import InvalidOption
@@ -23,8 +23,6 @@ __all__ = [
     "unknown_option",
 ]
 
-MAX_SECONDS = 100 * 366 * 86_400
-"""A century: longer durations are mistakes, and would not fit every store's numbers."""
 _QUEUE = re.compile(r"[^\s{}\x00-\x1f\x7f\ud800-\udfff]{1,128}")
 
 
@@ -124,7 +122,7 @@ class Schedule:
             raise InvalidOption("give either delay or run_at, not both")
         changed = self
         if "delay" in options:
-            changed = replace(changed, delay_ms=_delay_ms(options["delay"]), at_ms=None)
+            changed = replace(changed, delay_ms=duration_ms("delay", options["delay"]), at_ms=None)
         if "run_at" in options:
             changed = replace(changed, delay_ms=0, at_ms=_instant_ms(options["run_at"]))
         if "job_id" in options:
@@ -207,12 +205,6 @@ def _are_exceptions(kinds: Any) -> bool:
 
 def _is_tuple(value: Any) -> TypeGuard[tuple[Any, ...]]:
     return isinstance(value, tuple)
-
-
-def _delay_ms(delay: Any) -> int:
-    seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
-    _seconds("delay", seconds)
-    return math.ceil(seconds * 1000)
 
 
 def _instant_ms(instant: Any) -> int:

@@ -30,6 +30,7 @@ Where a page of the documentation helps, a traceback ends in a note that names i
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, ClassVar, TypeVar
 
 __all__ = [
@@ -242,31 +243,33 @@ class Retry(_Portable):
     """Raise it in a task to run the job again after ``delay``; costs one of its retries.
 
     Args:
-        delay: seconds until the next attempt; None takes the task's own retry delay.
+        delay: until the next attempt, in seconds or as timedelta; None takes the task's own retry
+            delay. The attribute is in seconds.
         reason: text for the log and for ``job.error``.
 
     Raises:
-        ValueError: the delay is negative, not finite, or longer than a century.
+        ValueError: the delay is negative, no number, or longer than a century.
     """
 
-    def __init__(self, delay: float | None = None, reason: str | None = None) -> None:
-        _check_delay(delay)
+    def __init__(self, delay: float | timedelta | None = None, reason: str | None = None) -> None:
         super().__init__(reason or "the task asked for a retry")
-        self.delay = delay
+        self.delay = None if delay is None else _seconds(delay)
         self.reason = reason
 
 
 class Snooze(_Portable):
-    """Raise it in a task to run the job again after ``delay`` seconds; costs no retry.
+    """Raise it in a task to run the job again after ``delay``; costs no retry.
+
+    Args:
+        delay: in seconds or as timedelta. The attribute is in seconds.
 
     Raises:
-        ValueError: the delay is negative, not finite, or longer than a century.
+        ValueError: the delay is negative, no number, or longer than a century.
     """
 
-    def __init__(self, delay: float) -> None:
-        _check_delay(delay)
-        super().__init__(f"snoozed for {delay} s")
-        self.delay = delay
+    def __init__(self, delay: float | timedelta) -> None:
+        self.delay = _seconds(delay)
+        super().__init__(f"snoozed for {self.delay} s")
 
 
 class Abort(_Portable):
@@ -277,6 +280,8 @@ class Abort(_Portable):
         self.reason = reason
 
 
-def _check_delay(delay: float | None) -> None:
-    if delay is not None and not 0 <= delay <= _CENTURY:
+def _seconds(delay: Any) -> float:
+    seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+    if not isinstance(seconds, int | float) or not 0 <= seconds <= _CENTURY:
         raise ValueError(f"delay must be a number of seconds, not negative, got {delay!r}")
+    return seconds

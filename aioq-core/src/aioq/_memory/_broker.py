@@ -195,7 +195,7 @@ class MemoryBroker(BaseBroker):
         now = self._now()
         return [
             worker._replace(seen_ago=(now - seen) / 1000)
-            for worker, seen in self._workers.values()
+            for worker, seen in list(self._workers.values())  # other threads' workers beat
             if now - seen < WORKER_TTL_MS
         ]
 

@@ -148,10 +148,11 @@ class Registry:
 
     def configure(self, app: "Aarq") -> None:
         """Let plugins change ``app`` before it is frozen."""
-        self._call("aioq_configure", app=app)
+        self._call("aioq_configure", bring=False, app=app)
 
-    def _call(self, hook: str, **arguments: Any) -> list[Any]:
-        """What the plugins bring, one plugin at a time: one that breaks is named and left out."""
+    def _call(self, hook: str, *, bring: bool = True, **arguments: Any) -> list[Any]:
+        """What the plugins bring, if anything, one plugin at a time: one that breaks is named and
+        left out."""
         answers: list[Any] = []
         caller = getattr(self._manager.hook, hook)
         for implementation in caller.get_hookimpls():
@@ -161,7 +162,8 @@ class Registry:
                 [plugin for other, plugin in self._manager.list_name_plugin() if other != name],
             )
             try:
-                answers += [item for answer in alone(**arguments) for item in answer]
+                told = alone(**arguments)
+                answers += [item for answer in told for item in answer] if bring else ()
             except Exception as exc:
                 warnings.warn(
                     f"aioq plugin {name!r} broke in {hook} and is left out: "

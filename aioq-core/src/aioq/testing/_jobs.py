@@ -11,7 +11,7 @@ import anyio
 
 from aioq import _loop
 from aioq._app import Aarq
-from aioq._clock import from_ms
+from aioq._clock import duration_ms, from_ms
 from aioq._job import Job
 from aioq._records import JobInfo
 from aioq._task import TaskDef, TaskReader
@@ -48,7 +48,7 @@ class Jobs:
 
     Nothing runs by itself: ``run`` and ``drain`` start the app's worker and return when it has
     nothing left to do. Time is the host's plus what ``advance`` and ``drain`` have added; delays,
-    retries, dates and the expiry of results go by it, ``sleep`` and timeouts in tasks do not.
+    retries and dates go by it, ``sleep`` and timeouts in tasks do not. Nothing expires.
     """
 
     def __init__(self, app: Aarq, broker: OfflineBroker, errors: Errors) -> None:
@@ -67,8 +67,7 @@ class Jobs:
         """All jobs, or those of one task, in the order in which they were enqueued.
 
         They are read now: status, error and result are those of this moment, and arguments are
-        kept also when a job has completed. Jobs whose record has expired or was deleted are left
-        out.
+        kept also when a job has completed. Jobs that were deleted are left out.
         """
         return [
             self._job(sent, info)
@@ -107,7 +106,7 @@ class Jobs:
         Raises:
             AssertionError: there is none, or another number; the message lists what there is.
             InvalidArguments: the task cannot be called like this.
-            InvalidOption: ``count`` is below 1.
+            InvalidOption: ``count`` is below 1, or ``delay`` negative.
         """
         if count is not None and count < 1:
             raise InvalidOption(
@@ -170,9 +169,9 @@ class Jobs:
         """Move the time on by seconds or a timedelta. Nothing runs yet: ``run`` does it.
 
         Raises:
-            ValueError: the time would go back.
+            InvalidOption: the time would go back.
         """
-        self._broker.clock.advance(_milliseconds(by))
+        self._broker.clock.advance(duration_ms("by", by))
 
     # -- a worker ---------------------------------------------------------------------------------
 
@@ -264,13 +263,8 @@ def _in_a_loop(work: Callable[[], Awaitable[list[Job[Any]]]], name: str) -> list
     return anyio.run(work)
 
 
-def _milliseconds(duration: float | timedelta) -> int:
-    seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
-    return round(seconds * 1000)
-
-
 def _near(delay_ms: int, wanted: float | timedelta, is_date: bool) -> bool:
-    return abs(delay_ms - _milliseconds(wanted)) <= (TOLERANCE_MS if is_date else 0)
+    return abs(delay_ms - duration_ms("delay", wanted)) <= (TOLERANCE_MS if is_date else 0)
 
 
 # -- words for messages ---------------------------------------------------------------------------
@@ -305,7 +299,7 @@ def _wanted(
     if queue is not None:
         words.append(f"in queue {queue!r}")
     if delay is not None:
-        words.append(f"with delay {_milliseconds(delay) / 1000:g} s")
+        words.append(f"with delay {duration_ms('delay', delay) / 1000:g} s")
     if priority is not None:
         words.append(f"with priority {priority}")
     return "".join(f" {word}" for word in words)
