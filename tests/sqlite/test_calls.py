@@ -1,5 +1,7 @@
 """Operations share a commit and nothing else: errors, cancellation, threads, the end."""
 
+# ruff: noqa: ASYNC240 - a test may block its own loop
+
 import asyncio
 import contextlib
 import fcntl
@@ -15,10 +17,18 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from servers.hands import eventually
 
 from aioq import Aarq, Context
-from aioq.errors import BatchRejected, BrokerUnavailable, EnqueueManyError, JobExists
+from aioq.errors import (
+    BatchRejected,
+    BrokerUnavailable,
+    ConfigurationError,
+    EnqueueManyError,
+    JobExists,
+)
 from aioq.plugins import Fence, NewJob, Settlement
+from aioq.testing import FakeClock
 from aioq_sqlite import SQLiteBroker
 from aioq_sqlite._rows import make_token, split_token
 
@@ -53,6 +63,24 @@ def exit_code(pid: int) -> int:
         if time.monotonic() > deadline:
             os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def recorded(store: Any, texts: set[str]) -> Iterator[None]:
+    """Note the statements that the writer executes."""
+    connection = store.writing
+
+    class Recording:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(connection, name)
+
+        def execute(self, sql: str, *values: Any) -> Any:
+            texts.add(sql)
+            return connection.execute(sql, *values)
+
+    store.writing = Recording()
+    yield
+    store.writing = connection
 
 
 @pytest.mark.parametrize("fields", BAD, ids=str)
@@ -212,6 +240,72 @@ async def test_several_loops_share_a_broker(hand: Any) -> None:
 
     await asyncio.gather(*(asyncio.to_thread(other_loop) for _ in range(2)))
     assert len(await hand.take()) == 6
+
+
+async def test_loops_may_open_and_close_a_broker_at_once(path: Path) -> None:
+    broker = SQLiteBroker(path, synchronous="NORMAL")
+    together = threading.Barrier(2)
+    failed: list[BaseException] = []
+
+    async def use() -> None:
+        together.wait(120)
+        async with broker:
+            await broker.counts()
+
+    def other_loop() -> None:
+        for _ in range(20):
+            try:
+                asyncio.run(use())
+            except BaseException as exc:
+                failed.append(exc)
+                together.abort()
+                return
+
+    threads = [threading.Thread(target=other_loop) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        await asyncio.to_thread(thread.join)
+    assert not failed
+    await eventually(lambda: not [t for t in threading.enumerate() if "aioq-sqlite" in t.name])
+
+
+async def test_who_opens_again_is_not_closed_by_who_failed_before(path: Path) -> None:
+    path.write_bytes(b"no database" * 1000)
+    Path(f"{path}.lock").touch()
+    broker = SQLiteBroker(path)
+
+    async def fail() -> None:
+        with pytest.raises(ConfigurationError, match="not a SQLite database"):
+            await broker.open()
+
+    async def open_again() -> None:
+        await fail()
+        path.unlink()
+        await broker.open()
+
+    with locked(path):
+        both = asyncio.gather(open_again(), fail())
+        await asyncio.sleep(0.01)
+    await both
+    await broker.set_paused("q", False)
+    await broker.close()
+
+
+async def test_later_batches_use_the_same_statements(path: Path, make_hand: Any) -> None:
+    clock = FakeClock()
+    async with SQLiteBroker(path, synchronous="NORMAL", clock=clock) as broker:
+        hand = make_hand(broker)
+        await broker.counts()
+        store = broker._engine.writer._store  # type: ignore[union-attr]
+        texts: list[set[str]] = []
+        for _ in range(3):
+            clock.advance(1)
+            texts.append(set())
+            with recorded(store, texts[-1]):
+                await hand.add(8)
+                await hand.complete(await hand.take())
+        assert texts[1] == texts[2]
 
 
 async def test_a_dropped_broker_leaves_no_thread(path: Path) -> None:

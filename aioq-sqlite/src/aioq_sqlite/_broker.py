@@ -3,6 +3,7 @@
 import asyncio
 import math
 import os
+import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -130,33 +131,38 @@ class SQLiteBroker(BaseBroker):
             return True  # `open` says what is wrong
 
     async def open(self) -> None:
-        engine = self._engine
-        if engine is not None and engine.forked:
-            engine.keep_in_child()
-            engine = None
-        if engine is None:
-            self._open_in.clear()
-            engine = self._engine = Engine(self._path, self._synchronous, self._clock)
-            # A broker that is dropped without `close` leaves no thread behind.
-            self._finalizer = weakref.finalize(self, engine.stop)
-            self._finalizer.atexit = False
+        with _swapping:
+            engine = self._engine
+            if engine is not None and engine.forked:
+                engine.keep_in_child()
+                engine = None
+            if engine is None:
+                self._open_in.clear()
+                engine = self._engine = Engine(self._path, self._synchronous, self._clock)
+                # A broker that is dropped without `close` leaves no thread behind.
+                self._finalizer = weakref.finalize(self, engine.stop)
+                self._finalizer.atexit = False
+            finalizer = self._finalizer
+            # From now on: who closes it elsewhere must not take it away.
+            self._open_in.add(current_loop())
         try:
             await engine.ready()
         except Exception:
-            if self._engine is engine:
-                self._engine = None
-            self._finalizer()
+            with _swapping:
+                if self._engine is engine:
+                    self._engine = None
+            finalizer()
             raise
-        self._open_in.add(current_loop())
 
     async def close(self) -> None:
-        self._open_in.discard(current_loop())
-        if not all(map(_is_over, self._open_in)):
-            return
-        engine, self._engine = self._engine, None
-        if engine is None:
-            return
-        self._finalizer.detach()
+        with _swapping:
+            self._open_in.discard(current_loop())
+            if not all(map(_is_over, self._open_in)):
+                return
+            engine, self._engine = self._engine, None
+            if engine is None:
+                return
+            self._finalizer.detach()
         if engine.forked:
             engine.keep_in_child()
         else:
@@ -302,6 +308,18 @@ class SQLiteBroker(BaseBroker):
 
     async def forget(self, worker_id: str) -> None:
         await self._write(partial(manage.forget, worker_id=worker_id))
+
+
+_swapping = threading.Lock()
+"""Held for the moment in which a broker takes or leaves an engine: loops in several threads may
+open and close it at once. A fork waits, so that no child finds it held."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_swapping.acquire,
+        after_in_parent=_swapping.release,
+        after_in_child=_swapping.release,
+    )
 
 
 class _SQLiteLeaseClient(LeaseClient):

@@ -31,7 +31,7 @@ _COMPLETE = f"""
     insert into job_done ({records.COLUMNS})
     with item (id, delivery, owner, enqueued, result, content_type, note) as (values {{}})
     select job.id, queue, task, {STATUS["completed"]}, run_at, priority, job.delivery, retries,
-        crashes, job.owner, 1, created_at, started_at, {{}}, policy, null,
+        crashes, job.owner, 1, created_at, started_at, ?, policy, null,
         coalesce(item.note, job.note), item.result, item.content_type
     from item cross join job on job.id = item.id and job.created_at = item.enqueued
     where job.state = {RUNNING} and job.delivery = item.delivery and job.owner = item.owner
@@ -80,8 +80,8 @@ def _complete(tx: Tx, items: Sequence[Owned]) -> bool:
         )
     )
     try:
-        sql = _COMPLETE.format(marks(len(items), _WIDTH), tx.now)
-        done = tx.con.execute(sql, values).rowcount
+        sql = _COMPLETE.format(marks(len(items), _WIDTH))
+        done = tx.con.execute(sql, [*values, tx.now]).rowcount
     except sqlite3.IntegrityError:
         done = 0
     if done != len(items):
