@@ -27,6 +27,13 @@ def test_url_shows_the_absolute_path(
     assert SQLiteBroker(url).url == "sqlite:///" + path.format(cwd=tmp_path)
 
 
+@pytest.mark.parametrize("name", ["100%25.db", "what?.db", "a#b.db", "my jöbs:1.db"])
+def test_the_url_of_a_path_leads_to_it(name: str, tmp_path: Path) -> None:
+    broker = SQLiteBroker(tmp_path / name)
+    again = SQLiteBroker(broker.url)
+    assert (again._path, again.url) == (tmp_path / name, broker.url)
+
+
 def test_the_path_is_fixed_when_the_broker_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from aioq.errors import ConfigurationError
 from aioq.plugins import DEFAULT_NAMESPACE
@@ -12,6 +12,8 @@ __all__ = ["check_place", "in_namespace", "parse", "show"]
 
 SCHEME = "sqlite://"
 EXAMPLES = "sqlite:///relative.db, sqlite:////absolute/path.db or a plain path"
+QUOTED = str.maketrans({mark: quote(mark) for mark in "%?#"})
+"""What has a meaning of its own in a URL; the rest of a path is shown as it is."""
 NETWORK = {
     "afs",
     "cifs",
@@ -69,7 +71,7 @@ def in_namespace(path: Path, namespace: str) -> Path:
 
 def show(path: Path) -> str:
     """The URL of an absolute path."""
-    return f"{SCHEME}/{path.as_posix()}"
+    return f"{SCHEME}/{path.as_posix().translate(QUOTED)}"
 
 
 def check_place(path: Path) -> None:
