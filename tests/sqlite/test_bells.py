@@ -3,17 +3,21 @@
 # ruff: noqa: ASYNC110, ASYNC240 - a test may poll, and block its own loop
 
 import asyncio
+import contextlib
+import errno
 import os
 import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from servers.hands import eventually
 
+from aioq.errors import BrokerUnavailable
 from aioq.plugins import Hint, WorkerInfo
 from aioq_sqlite import SQLiteBroker
 from aioq_sqlite import _bells as bells
@@ -138,6 +142,65 @@ async def test_a_lost_bell_costs_a_poll(
     ear = await listen(hand.broker)
     for mark in Path(f"{path}.bells").glob("*.idle"):
         mark.unlink()
+    await hand.add()
+    assert (await ear.next()).cancel is None
+    await ear.close()
+
+
+async def test_all_cancels_of_a_call_are_heard(hand: Any, transport: str) -> None:
+    worker = info()
+    ear = await listen(hand.broker, worker)
+    ear.free = 0
+    jobs = await hand.add(200)
+    hand.worker = worker.id
+    tokens = {delivery.token for delivery in await hand.take(200)}
+    assert await hand.broker.cancel([job.id for job in jobs]) == ["asked"] * 200
+    assert {(await ear.next()).cancel for _ in jobs} == tokens
+    await ear.close()
+
+
+async def test_a_ringer_without_descriptors_takes_no_bell_down(
+    hand: Any, path: Path, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ear = await listen(hand.broker)
+    tried: list[object] = []
+
+    def none_left(*kind: object) -> None:
+        tried.append(kind)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as starved:
+        starved.setattr(bells, "socket", SimpleNamespace(**vars(socket) | {"socket": none_left}))
+        await hand.add()
+        await eventually(lambda: bool(tried))
+        with pytest.raises(BrokerUnavailable, match="no doorbell can be made"):
+            await anext(hand.broker.hints(info(), lambda: 1))
+    await eventually(lambda: bool(list(Path(f"{path}.bells").glob("*.idle"))))
+    await hand.add()
+    assert await ear.next() == Hint("q")
+    await ear.close()
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no Unix sockets here")
+async def test_close_ends_the_hints_of_a_full_bell(path: Path) -> None:
+    async with SQLiteBroker(path) as broker:
+        ear = await listen(broker)
+        (bell,) = Path(f"{path}.bells").glob("*.bell")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ringer:
+            ringer.setblocking(False)
+            with contextlib.suppress(OSError):
+                while True:
+                    ringer.sendto(b"p", str(bell))
+    await asyncio.wait_for(ear._task, PATIENCE)
+
+
+async def test_a_bell_is_heard_in_its_own_process_without_its_entry(
+    hand: Any, path: Path, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "NUDGE_EVERY", 0.05)
+    ear = await listen(hand.broker)
+    for entry in Path(f"{path}.bells").iterdir():
+        entry.unlink()
     await hand.add()
     assert (await ear.next()).cancel is None
     await ear.close()

@@ -14,12 +14,13 @@ Nothing here is needed for safety: a bell that is not heard costs a poll.
 import contextlib
 import os
 import socket
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from aioq.plugins import Token
-from aioq_sqlite._rows import to_text
+from aioq_sqlite._rows import make_token, to_text
 
 __all__ = ["Bell", "Bells", "Ring"]
 
@@ -27,12 +28,14 @@ LONGEST_PATH: Final = 100
 """Bytes that every system takes as the path of a socket."""
 LARGEST: Final = 16_384
 """Bytes of a message; the queues named in a longer one do not matter: the worker looks itself."""
+TOKEN: Final = len(make_token(b"", 0, b"", 0))
+TOKENS: Final = 2_000 // TOKEN
+"""In one message, which every system takes; a bell holds few messages unread (10 on Linux)."""
 LOCALHOST: Final = "127.0.0.1"
 
 WORK: Final = b"w"
 CANCEL: Final = b"c"
 POLL: Final = b"p"
-CLOSE: Final = b"x"
 
 
 class Ring:
@@ -66,10 +69,22 @@ class Bell:
             self._entry = folder / f"{name}.{self.socket.getsockname()[1]}.udp"
             self._entry.touch()
         self.socket.setblocking(False)
+        # Heard in its own process whatever becomes of the entry, or of free descriptors.
+        self._ringer = socket.socket(self.socket.family, socket.SOCK_DGRAM)
+        self._ringer.setblocking(False)
+        self._ringer.connect(self.socket.getsockname())
+        self._ringing = threading.Lock()
+        self._closing = False
 
-    def nudge(self, message: bytes = POLL) -> None:
+    def nudge(self) -> None:
         """Ring this bell from its own process."""
-        _send(self._entry, message)
+        with self._ringing, contextlib.suppress(OSError):
+            self._ringer.send(POLL)
+
+    def end(self) -> None:
+        """Tell who listens to stop, even if the bell is full and takes no other message."""
+        self._closing = True
+        self.nudge()
 
     def read(self) -> Ring:
         """Everything that was rung, without waiting."""
@@ -78,14 +93,14 @@ class Bell:
             try:
                 message = self.socket.recv(LARGEST)
             except OSError:
+                # Looked at last: had it been full, this is after what it was full of.
+                ring.closed = self._closing
                 return ring
             kind, text = message[:1], message[1:]
             if kind == WORK:
                 ring.queues |= _unpack(text)
             elif kind == CANCEL:
-                ring.cancels.append(text)
-            elif kind == CLOSE:
-                ring.closed = True
+                ring.cancels += [text[at : at + TOKEN] for at in range(0, len(text), TOKEN)]
             else:
                 ring.poll = True
 
@@ -109,6 +124,8 @@ class Bell:
         for path in (self._idle, self._busy, self._entry):
             _remove(path)
         self.socket.close()
+        with self._ringing:
+            self._ringer.close()
 
 
 class Bells:
@@ -142,7 +159,7 @@ class Bells:
     def close(self) -> None:
         """Tell everybody who listens in this process to stop."""
         for bell in list(self._own.values()):
-            bell.nudge(CLOSE)
+            bell.end()
 
     def mark(self, rooms: Mapping[str, Sequence[str] | None]) -> None:
         """Show which workers of this process have room; called under the lock."""
@@ -171,10 +188,16 @@ class Bells:
             if self._send(name, WORK + _pack(wanted & served)):
                 wanted -= served
                 self._last = name
+            else:
+                # It is gone, and its entry with it; or it could not be rung now, and stays idle.
+                with contextlib.suppress(OSError):
+                    idle.with_suffix(".busy").rename(idle)
 
-    def tell(self, worker: bytes, token: Token) -> None:
-        """Ask a worker, by the bytes of its id, to stop a delivery."""
-        self._send(_name(to_text(worker)), CANCEL + token)
+    def tell(self, worker: bytes, tokens: Sequence[Token]) -> None:
+        """Ask a worker, by the bytes of its id, to stop deliveries."""
+        name = _name(to_text(worker))
+        for start in range(0, len(tokens), TOKENS):
+            self._send(name, CANCEL + b"".join(tokens[start : start + TOKENS]))
 
     def _names(self, suffix: str) -> list[str]:
         try:
@@ -191,14 +214,25 @@ class Bells:
         ]
 
     def _send(self, name: str, message: bytes) -> bool:
+        """Whether it was handed over; what is left of one that is gone is removed."""
+        try:
+            _send(self._entry(name), message)
+        except (FileNotFoundError, ConnectionRefusedError, ValueError):
+            self._bury(name)
+            return False
+        except OSError:
+            # No descriptor is left here, say, or no right: it may well be there.
+            return False
+        return True
+
+    def _entry(self, name: str) -> Path:
         bell = self._folder / f"{name}.bell"
-        if _send(bell, message):
-            return True
-        for entry in self._names(".udp"):
-            if entry.startswith(f"{name}.") and _send(self._folder / entry, message):
-                return True
-        self._bury(name)
-        return False
+        if bell.exists():
+            return bell
+        for entry in self._folder.iterdir():
+            if entry.name.startswith(f"{name}.") and entry.suffix == ".udp":
+                return entry
+        raise FileNotFoundError(bell)
 
     def _sweep(self) -> None:
         """Remove what killed workers left."""
@@ -232,35 +266,36 @@ def _port(entry: Path) -> int:
     return int(entry.name.split(".")[1])
 
 
-def _send(entry: Path, message: bytes) -> bool:
-    """Send to the bell with this entry in the folder; False when nobody is there."""
-    try:
-        if entry.suffix == ".udp":
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-                sender.setblocking(False)
-                sender.sendto(message[:LARGEST], (LOCALHOST, _port(entry)))
-        elif hasattr(socket, "AF_UNIX"):
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-                sender.setblocking(False)
-                sender.sendto(message[:LARGEST], os.fspath(entry))
-        else:
-            return False
-    except BlockingIOError:
-        # It has not read what it got before, and will.
-        return True
-    except (OSError, ValueError):
-        return False
-    return True
+def _send(entry: Path, message: bytes) -> None:
+    """Send to the bell with this entry in the folder.
+
+    Raises:
+        OSError: ``FileNotFoundError`` or ``ConnectionRefusedError`` when nobody is there.
+        ValueError: the name of the entry tells no port.
+    """
+    address: tuple[str, int] | str
+    if entry.suffix == ".udp":
+        family, address = socket.AF_INET, (LOCALHOST, _port(entry))
+    elif hasattr(socket, "AF_UNIX"):
+        family, address = socket.AF_UNIX, os.fspath(entry)
+    else:
+        raise ConnectionRefusedError(entry)
+    with socket.socket(family, socket.SOCK_DGRAM) as sender:
+        sender.setblocking(False)
+        # One that is full has not read what it got before, and will.
+        with contextlib.suppress(BlockingIOError):
+            sender.sendto(message[:LARGEST], address)
 
 
 def _answers(entry: Path) -> bool:
+    """False when it is certain that nobody does."""
     if not hasattr(socket, "AF_UNIX"):
         return False
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
             probe.connect(os.fspath(entry))
-    except OSError:
-        return False
+    except OSError as exc:
+        return not isinstance(exc, ConnectionRefusedError)
     return True
 
 

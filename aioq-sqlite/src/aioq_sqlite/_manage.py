@@ -44,7 +44,7 @@ def _cancel(tx: Tx, job_id: bytes | None) -> CancelAnswer:
         records.finish(tx, seq, "cancelled")
         return "cancelled"
     tx.con.execute("update job set cancel_asked = 1 where seq = ?", (seq,))
-    tx.cancels.append((owner, make_token(job_id, number, owner, created_at)))
+    tx.cancels.setdefault(owner, []).append(make_token(job_id, number, owner, created_at))
     return "asked"
 
 

@@ -22,7 +22,7 @@ class Tx:
         con: the connection; begin and commit are not the operation's business.
         now: the store's clock, in milliseconds.
         work: queues that got work for which a worker should be woken.
-        cancels: worker and token of deliveries that were asked to stop.
+        cancels: by worker, the tokens of deliveries that were asked to stop.
         rooms: by worker, the queues it can take more from, or None when it is busy.
         records_from: records above this number are not tallied yet; None when all are.
     """
@@ -33,7 +33,7 @@ class Tx:
         self.con = con
         self.now = now
         self.work: set[str] = set()
-        self.cancels: list[tuple[bytes, Token]] = []
+        self.cancels: dict[bytes, list[Token]] = {}
         self.rooms: dict[str, Sequence[str] | None] = {}
         self.records_from: int | None = None
 

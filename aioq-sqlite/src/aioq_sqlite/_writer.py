@@ -80,8 +80,8 @@ class Writer(CallThread):
             deliver([Answer(call, None, translate(exc, self._where)) for call in calls])
             return
         deliver(answers)
-        for worker, token in tx.cancels:
-            self._bells.tell(worker, token)
+        for worker, tokens in tx.cancels.items():
+            self._bells.tell(worker, tokens)
         if tx.work:
             self._bells.ring(tx.work)
 
