@@ -2,6 +2,7 @@
 
 # ruff: noqa: ASYNC240 - a test may block its own loop
 
+import asyncio
 import os
 import sqlite3
 from pathlib import Path
@@ -149,6 +150,49 @@ async def test_a_place_without_write_ahead_logging(
     monkeypatch.setattr("aioq_sqlite._store._connect", lambda path: sqlite3.connect(":memory:"))
     with pytest.raises(ConfigurationError, match=r"cannot use write-ahead logging .*a local disk"):
         await SQLiteBroker(path).open()
+
+
+async def test_a_file_that_may_only_be_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with SQLiteBroker(path):
+        pass
+
+    def read_only(path: Path) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+        )
+
+    monkeypatch.setattr("aioq_sqlite._store._connect", read_only)
+    with pytest.raises(ConfigurationError, match=r"is read-only; give this user rights"):
+        await SQLiteBroker(path).open()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_file_that_is_taken_away_is_not_gone_on_with(
+    path: Path, make_hand: Any, replaced: bool
+) -> None:
+    broker, other = SQLiteBroker(path), SQLiteBroker(path)
+    await broker.open()
+    old, new = make_hand(broker), make_hand(other)
+    (job,) = await old.add()
+    waiting = asyncio.ensure_future(broker.wait_finished(job.id))
+    await broker.get([job.id])
+    for file in path.parent.glob("*"):
+        if file.is_file():
+            file.unlink()
+    if replaced:
+        await other.open()
+        (job,) = await new.add()
+    for call in (old.add(), old.take(), broker.counts(), waiting):
+        with pytest.raises(BrokerError) as refused:
+            await asyncio.wait_for(call, 30)
+        assert str(refused.value) == (
+            f"{path} was removed or replaced while it was in use: restart this process"
+        )
+    await broker.close()
+    if replaced:
+        async with SQLiteBroker(path) as third:
+            assert await third.get([job.id]) != [None], "the old one took nothing along"
+        await other.close()
 
 
 class NoBells:

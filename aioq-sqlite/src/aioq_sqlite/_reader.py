@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from aioq.errors import BrokerError
 from aioq_sqlite._calls import Answer, Call, CallThread, ThreadCall, closed, deliver
 from aioq_sqlite._errors import translate
 from aioq_sqlite._look import get_ended
@@ -92,11 +93,12 @@ class Reader(CallThread):
                         answers.append(Answer(call, None, translate(exc, self._where)))
             finally:
                 tx.con.rollback()
-        except sqlite3.Error as exc:
+        except Exception as exc:
             answers = [Answer(call, None, translate(exc, self._where)) for call in calls]
         deliver(answers)
 
     def _snapshot(self) -> Tx:
+        self._store.check()
         con = self._store.reading
         con.execute("begin")
         return Tx(con, self._clock())
@@ -122,8 +124,9 @@ class Reader(CallThread):
 
     def _version(self) -> int:
         try:
+            self._store.check()
             return int(self._store.reading.execute("pragma data_version").fetchone()[0])
-        except sqlite3.Error:
+        except (sqlite3.Error, OSError, BrokerError):
             # Look as if something had changed: the query that follows tells what is wrong.
             return -2
 
@@ -135,7 +138,7 @@ class Reader(CallThread):
                 ended: dict[bytes, Any] = get_ended(tx, {job_id for job_id, _ in self._watches})
             finally:
                 tx.con.rollback()
-        except sqlite3.Error as exc:
+        except Exception as exc:
             self._answer_watches(exc)
             return
         deliver(Answer(call, ended[job_id]) for job_id, call in self._watches if job_id in ended)

@@ -2,11 +2,12 @@
 
 import contextlib
 import logging
+import os
 import sqlite3
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from aioq.errors import ConfigurationError
+from aioq.errors import BrokerError, ConfigurationError
 from aioq_sqlite._errors import translate
 from aioq_sqlite._lock import FileLock
 from aioq_sqlite._schema import prepare
@@ -35,6 +36,7 @@ class Store:
         self.path = path
         self._synchronous = synchronous
         self._wal = Path(f"{path}-wal")
+        self._file = (0, 0)
 
     def open(self) -> None:
         """Connect; wait for the lock as long as it takes.
@@ -86,12 +88,17 @@ class Store:
             self.writing.execute(f"pragma journal_size_limit = {WAL_LIMIT}")
             self.writing.execute("pragma foreign_keys = off")
             self.writing.execute("pragma temp_store = memory")
+            # A file that may only be read is refused now, not when somebody has a job for it.
+            self.writing.execute("begin immediate")
+            self.writing.execute("update stamp set last = last")
+            self.writing.rollback()
             self.reading = _connect(self.path)
             stack.callback(self.reading.close)
             self.reading.execute(f"pragma busy_timeout = {BUSY_MS}")
             self.reading.execute("pragma wal_autocheckpoint = 0")
             self.reading.execute("pragma query_only = on")
             self.reading.execute("select 1 from stamp").fetchone()
+            self._file = _identity(self.path)
         except sqlite3.Error as exc:
             translated = translate(exc, str(self.path))
             if isinstance(translated, ConnectionError):
@@ -106,6 +113,22 @@ class Store:
                 self.writing.close()
         finally:
             self.lock.close()
+
+    def check(self) -> None:
+        """Make sure that the file is still the one that was opened. SQLite does not: it would go
+        on with a file that nobody else can see, or with the log of another one.
+
+        Raises:
+            BrokerError: it is gone, or another one has its name.
+        """
+        try:
+            same = _identity(self.path) == self._file
+        except (FileNotFoundError, NotADirectoryError):
+            same = False
+        if not same:
+            raise BrokerError(
+                f"{self.path} was removed or replaced while it was in use: restart this process"
+            )
 
     def wal_size(self) -> int:
         """Bytes in the write-ahead log."""
@@ -131,6 +154,11 @@ def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(
         path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256
     )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = os.stat(path)  # noqa: PTH116 - called for each commit, and faster
+    return found.st_dev, found.st_ino
 
 
 def _has_wal_reset_bug(version: tuple[int, int, int]) -> bool:

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Sequence
 
+from aioq.errors import BrokerError
 from aioq_sqlite import _records as records
 from aioq_sqlite._bells import Bells
 from aioq_sqlite._calls import Answer, Call, CallThread, deliver
@@ -61,6 +62,7 @@ class Writer(CallThread):
                 calls = [call for call in calls if call.begin()]
                 if not calls:
                     return
+                self._store.check()
                 tx.now = self._clock()
                 before = con.total_changes
                 try:
@@ -111,7 +113,8 @@ class Writer(CallThread):
         """Nothing to do for a while: a good time to empty a log of some size."""
         self._log_grows = False
         if self._store.wal_size() >= WORTH_IT:
-            with contextlib.suppress(OSError), self._store.lock:
+            with contextlib.suppress(OSError, BrokerError), self._store.lock:
+                self._store.check()
                 self._checkpoint()
 
     def _checkpoint(self) -> None:
