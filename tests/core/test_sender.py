@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
@@ -87,6 +88,29 @@ async def test_a_call_takes_no_more_than_a_batch_and_no_call_is_torn_apart(
     assert sum(sizes) == 15
     assert max(sizes) <= 10
     assert all(size % 3 == 0 for size in sizes)
+
+
+@pytest.mark.parametrize("transactional", [True, False])
+async def test_large_jobs_share_no_call_beyond_a_megabyte(transactional: bool) -> None:
+    """One call of half a gigabyte would end by its deadline, and so would every repetition."""
+    broker = Picky(transactional=transactional)
+    weights: list[int] = []
+    store = broker.enqueue
+
+    async def weighed(jobs: Sequence[NewJob], **numbered: Any) -> list[Added]:
+        weights.append(sum(len(job.body) for job in jobs))
+        return await store(jobs, **numbered)
+
+    broker.enqueue = weighed  # type: ignore[method-assign]
+    sender = Sender(broker)
+    jobs = [record(number)._replace(body=bytes(400_000)) for number in range(40)]
+    await asyncio.gather(*(sender.send([job]) for job in jobs[:20]))
+    assert (sum(weights), max(weights)) == (8_000_000, 800_000)
+    weights.clear()
+    await sender.send(jobs[20:])
+    # a transaction is not torn apart
+    assert (sum(weights), max(weights)) == (8_000_000, 8_000_000 if transactional else 800_000)
+    assert len(await broker.list_jobs()) == 40
 
 
 async def test_numbers_count_up_for_each_queue(app: Aarq, task: TaskDef[..., Any], broker: Any):

@@ -1,21 +1,23 @@
 """Group commit of enqueues: what is waiting goes out in one call, and is never stored twice.
 
-There is no timer. While one call is on the wire new jobs gather; the next call takes all of them.
+There is no timer. While one call is on the wire new jobs gather; the next call takes all of them,
+up to a batch and a megabyte.
 A single job that finds no call on the wire is sent by its caller's own task, which spares it two
 turns of the event loop; all else by a task of aioq's own. Each call numbers its batch per queue, so
 that it can be repeated after a lost reply: the store answers ``already`` to a number it has seen
 (see ``BaseBroker.enqueue``).
 """
 
+import math
 import os
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from contextvars import Context
 from copy import copy
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import anyio
 
@@ -23,7 +25,7 @@ from aioq import _background
 from aioq._broker import BaseBroker
 from aioq._clock import monotonic
 from aioq._loop import cancelled_from_outside
-from aioq._records import Added, NewJob
+from aioq._records import Added, Capabilities, NewJob
 from aioq.errors import AioqError, BatchRejected, BrokerUnavailable, EnqueueError
 
 __all__ = ["Answer", "Sender"]
@@ -31,6 +33,9 @@ __all__ = ["Answer", "Sender"]
 Answer: TypeAlias = Added | AioqError
 _Numbered: TypeAlias = tuple[Sequence[NewJob], dict[str, int], float]
 
+BATCH_BYTES: Final = 1_048_576
+"""Of all bodies in a call; a single larger one goes alone, and so do those of one caller where they
+are one transaction."""
 _CLOSED = "the app was closed before the job was sent: it is not stored"
 
 
@@ -46,11 +51,12 @@ class _Call:
 class _Batch:
     """Whole calls that travel together; one event serves all who wait for them."""
 
-    __slots__ = ("calls", "done", "size")
+    __slots__ = ("bytes", "calls", "done", "size")
 
     def __init__(self) -> None:
         self.calls: list[_Call] = []
         self.size = 0
+        self.bytes = 0
         self.done = anyio.Event()
 
 
@@ -97,12 +103,15 @@ class Sender:
 
     def _join(self, call: _Call) -> _Batch:
         """The batch it goes with: up to what the broker takes at once; a larger call goes alone."""
+        size, weight = len(call.jobs), sum(len(job.body) for job in call.jobs)
+        most = self._broker.capabilities.max_batch
         batch = self._waiting[-1] if self._waiting else None
-        if batch is None or batch.size + len(call.jobs) > self._broker.capabilities.max_batch:
+        if batch is None or batch.size + size > most or batch.bytes + weight > BATCH_BYTES:
             batch = _Batch()
             self._waiting.append(batch)
         batch.calls.append(call)
-        batch.size += len(call.jobs)
+        batch.size += size
+        batch.bytes += weight
         return batch
 
     async def _send_at_once(self, jobs: Sequence[NewJob]) -> list[Answer]:
@@ -214,9 +223,8 @@ class Sender:
             call.answers.extend(next(rest) for _ in call.jobs)
 
     async def _send_alone(self, call: _Call) -> None:
-        most = self._broker.capabilities.max_enqueue
-        for start in range(0, len(call.jobs), most):
-            call.answers.extend(await self._split(call.jobs[start : start + most], call.since))
+        for jobs in _portions(call.jobs, self._broker.capabilities):
+            call.answers.extend(await self._split(jobs, call.since))
 
     async def _split(self, jobs: Sequence[NewJob], since: float) -> Sequence[Answer]:
         """One caller's jobs; without transactions a bad one costs only itself."""
@@ -275,6 +283,18 @@ class Sender:
                 return answers
             await anyio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, 2.0)
+
+
+def _portions(jobs: Sequence[NewJob], able: Capabilities) -> Iterator[Sequence[NewJob]]:
+    """What one caller sends, in as few calls as the broker takes."""
+    most_bytes = math.inf if able.transactional_batches else BATCH_BYTES
+    start = weight = 0
+    for index, job in enumerate(jobs):
+        weight += len(job.body)
+        if index > start and (index - start >= able.max_enqueue or weight > most_bytes):
+            yield jobs[start:index]
+            start, weight = index, len(job.body)
+    yield jobs[start:]
 
 
 def _refused(error: BatchRejected) -> EnqueueError:
