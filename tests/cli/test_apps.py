@@ -157,6 +157,12 @@ def test_a_store_by_a_wrong_url():
         choose_app(None, "mars://x")
 
 
+def test_a_file_in_place_of_a_url():
+    with pytest.raises(ConfigurationError) as caught:
+        choose_app(None, "jobs.db")
+    assert str(caught.value) == ("'jobs.db' is no URL: write sqlite:///jobs.db for the SQLite file")
+
+
 # -- tasks ----------------------------------------------------------------------------------------
 
 

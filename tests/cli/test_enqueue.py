@@ -103,6 +103,8 @@ def test_a_queue_that_no_task_declares_is_a_warning(run):
         "warning: no task of this app declares the queue 'mail': a worker serves it only when told "
         "to, 'aioq worker ... -q mail'\n"
     )
+    done = run("enqueue", "tasks:app", "compute", "5", "-q", "defualt")
+    assert done.err.endswith("'aioq worker ... -q defualt'; did you mean 'default'?\n")
 
 
 SEE = " (see 'aioq enqueue --help')"
@@ -112,6 +114,16 @@ SEE = " (see 'aioq enqueue --help')"
     ("words", "code", "sentence"),
     [
         (["compte", "5"], 1, "the app has no task 'compte'; did you mean 'tasks.compute'?"),
+        (
+            ["compute", "--n", "5"],
+            2,
+            f"there is no option --n; for an argument, --kw n=VALUE{SEE}",
+        ),
+        (
+            ["compute", "5", "--dealy", "5"],
+            2,
+            f"there is no option --dealy; did you mean --delay?{SEE}",
+        ),
         (["compute", "5", "--timeout", "1"], 2, f"--timeout needs --wait{SEE}"),
         (
             ["compute", "5", "--retries", "-1"],
@@ -163,6 +175,23 @@ def test_arguments_that_do_not_fit(run, words):
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("error: tasks.compute")
     assert done.err.count("\n") == 1
+
+
+def test_an_argument_by_its_name_wants_kw(run):
+    done = run("enqueue", "tasks:app", "compute", "n=5")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.endswith("; 'n=5' is text: give an argument by its name with --kw n=5\n")
+    assert run("enqueue", "tasks:app", "compute", "m=5").err.endswith("got `str`\n")
+
+
+def test_a_task_where_the_app_belongs(run, project):
+    done = run("enqueue", "compute", "5")
+    assert (done.code, done.err) == (
+        1,
+        f"error: there is no module 'compute' in {project} or on the import path; the app comes "
+        f"first: aioq enqueue tasks:app compute ...\n",
+    )
+    assert "comes first" not in run("enqueue", "compute:app", "5").err
 
 
 def test_a_broker_of_one_process_would_lose_the_job(run, project):

@@ -72,6 +72,21 @@ def test_what_a_job_holds_cannot_steer_the_terminal(run, jobs):
         assert r"ValueError: boom\x1b[31m" in done.out
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-q", "defalt"), ": there is no queue 'defalt'; did you mean 'default'?"),
+        (("-t", "compute"), ": the app has no task 'compute'; did you mean 'tasks.compute'?"),
+        (("-q", "other", "-s", "dead"), ""),
+        (("-t", "tasks.typed"), ""),
+    ],
+    ids=str,
+)
+def test_an_empty_list_names_what_may_have_been_meant(run, words, said):
+    done = run("jobs", "list", "tasks:app", *words)
+    assert (done.code, done.out, done.err) == (0, "", f"no jobs{said}\n")
+
+
 def test_list_filters(run, jobs):
     completed, failed, waiting = jobs
     assert listed(run, "--status", "failed", "--status", "completed") == [failed, completed]

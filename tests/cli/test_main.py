@@ -71,6 +71,14 @@ def test_a_wrong_command_line_is_one_sentence_and_exit_code_2(run, words, senten
     assert (done.code, done.out, done.err) == (2, "", f"error: {sentence}\n")
 
 
+@pytest.mark.parametrize("group", ["jobs", "queues"])
+def test_a_group_lists_for_a_module_alone(run, group):
+    """Only a module that is there is taken for one."""
+    assert run(group, "tasks").out == run(group, "list", "tasks").out
+    assert run(group, "tasks").code == 0
+    assert "there is no command 'taks'" in run(group, "taks").err
+
+
 def test_no_near_command_lists_all(run):
     assert run("xyz").err == (
         "error: there is no command 'xyz'; commands: enqueue, jobs, migrate, plugins, prune, "

@@ -74,17 +74,18 @@ def test_the_default_store_is_named_in_one_line(tasks, shell, project):
 @pytest.mark.usefixtures("tasks")
 def test_wait(shell, project, environment):
     worker = subprocess.Popen(
-        [sys.executable, "-m", "aioq", "worker", "tasks:app", "--log-level", "error"],
+        [sys.executable, "-m", "aioq", "worker", "tasks:app", "--log-format", "json"],
         cwd=project,
         env=environment,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    with worker:
-        wait = ("--wait", "--timeout", "30")
+    try:
+        assert any('"worker.started"' in line for line in worker.stderr)
+        wait = ("--wait", "--timeout", "120")
         done = shell("enqueue", "tasks:app", "compute", "5", *wait)
-        # stderr may tell that no worker is there yet: this one has only begun to start
-        assert done.code == 0
+        assert (done.code, done.err) == (0, "")
         job_id, result = done.out.splitlines()
         assert (len(job_id), result) == (36, "10")
 
@@ -105,7 +106,10 @@ def test_wait(shell, project, environment):
         done = shell("enqueue", "tasks:app", "fail", *wait, "--json")
         assert (done.code, json.loads(done.out)["error"]) == (1, "ValueError: boom")
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(30) == 0
+        assert worker.wait(60) == 0
+    finally:
+        worker.kill()
+        worker.communicate()
 
 
 def test_a_folder_that_does_not_exist(tasks, shell, project):

@@ -12,7 +12,9 @@ import time
 import pytest
 
 from aioq.cli import _systemd
+from aioq.cli._supervisor import Supervisor
 from aioq.cli._systemd import Notifier
+from aioq.worker import WorkerOptions
 from aioq.worker._health import HealthReport
 
 APP = """
@@ -139,6 +141,27 @@ def test_reload_without_watchfiles_is_one_sentence(run, monkeypatch):
         1,
         "error: --reload needs watchfiles: pip install watchfiles\n",
     )
+
+
+async def test_files_are_watched_before_the_first_process_reads_them(monkeypatch, project):
+    happened = []
+
+    async def changes(folder, stopping):
+        happened.append(f"watching {folder.name}")
+        await stopping.wait()
+        return
+        yield
+
+    async def start(command):
+        happened.append(command)
+        supervisor._stop("seen")
+        raise OSError("enough")
+
+    monkeypatch.setattr("aioq.cli._supervisor.changes", changes)
+    monkeypatch.setattr("aioq.cli._supervisor.Process.start", start)
+    supervisor = Supervisor("start", WorkerOptions(), reload=project)
+    assert await supervisor.run() == 0
+    assert happened == [f"watching {project.name}", "start"]
 
 
 def test_a_change_starts_the_worker_anew_and_a_syntax_error_waits_for_the_next(

@@ -1,6 +1,5 @@
 """``Aarq``: the app. Tasks are registered on it, jobs are sent through it, a worker serves it."""
 
-import difflib
 import os
 import threading
 import warnings
@@ -16,6 +15,7 @@ from aioq._broker import BaseBroker
 from aioq._brokers import broker_of, default_broker
 from aioq._codec import Codec
 from aioq._connections import Connections
+from aioq._describe import did_you_mean
 from aioq._job import Job
 from aioq._namespace import DEFAULT_NAMESPACE
 from aioq._options import TaskOptions, check_name, unknown_option
@@ -189,9 +189,8 @@ class Aarq:
         try:
             return self._tasks[name]
         except KeyError:
-            near = difflib.get_close_matches(name, self._tasks, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"tasks: {self._listing()}"
-            raise UnknownTask(f"the app has no task {name!r}; {hint}") from None
+            hint = did_you_mean(name, self._tasks, f"tasks: {self._listing()}")
+            raise UnknownTask(f"the app has no task {name!r}{hint}") from None
 
     def _listing(self) -> str:
         return ", ".join(sorted(self._tasks)) or "none are registered"
@@ -415,7 +414,7 @@ class Aarq:
         if queue not in self.queues:
             warnings.warn(
                 f"no task of this app declares the queue {queue!r}: a worker serves it only when "
-                f"told to, 'aioq worker ... -q {queue}'",
+                f"told to, 'aioq worker ... -q {queue}'{did_you_mean(queue, self.queues)}",
                 RuntimeWarning,
                 stacklevel=6,
             )

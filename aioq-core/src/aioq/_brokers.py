@@ -32,6 +32,10 @@ def _served(broker: object) -> BaseBroker:
     scheme, separator, _ = broker.partition("://")
     found = registry()
     served = {name: spec for spec in found.brokers().values() for name in spec.schemes}
+    if not separator and Path(broker).suffix in (".db", ".sqlite", ".sqlite3"):
+        raise ConfigurationError(
+            f"{broker!r} is no URL: write sqlite:///{broker} for the SQLite file"
+        )
     if not separator or scheme not in served:
         raise ConfigurationError(
             f"no installed broker serves {_without_password(broker)!r}; installed schemes: "

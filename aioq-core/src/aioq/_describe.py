@@ -1,13 +1,23 @@
 """Errors as text: one line for people, a traceback that begins in the user's code."""
 
+import difflib
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import TypeAlias
 
 from aioq.errors import Abort, AioqError
 
-__all__ = ["ExcInfo", "describe", "exc_info", "shorten", "traceback_of"]
+__all__ = [
+    "ExcInfo",
+    "describe",
+    "did_you_mean",
+    "exc_info",
+    "nearest",
+    "shorten",
+    "traceback_of",
+]
 
 MAX_ERROR = 2_000
 MAX_TRACEBACK = 16_000
@@ -26,6 +36,19 @@ def describe(error: BaseException) -> str:
         text = f"(its text cannot be had: {type(exc).__name__})"
     name = type(error).__qualname__
     return shorten(f"{name}: {text}" if text else name, MAX_ERROR)
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The one of ``known`` that ``name`` may be a slip of."""
+    found = difflib.get_close_matches(name, list(known), 1)
+    return found[0] if found else None
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """The end of a message that ``name`` is unknown: what is near, or else ``otherwise``."""
+    if near := nearest(name, known):
+        return f"; did you mean {near!r}?"
+    return f"; {otherwise}" if otherwise else ""
 
 
 def exc_info(error: BaseException) -> ExcInfo:

@@ -1,6 +1,5 @@
 """The options of a task and of a single job, checked where they are given."""
 
-import difflib
 import math
 import re
 from collections.abc import Iterable
@@ -9,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypedDict, TypeGuard
 
 from aioq._clock import MAX_SECONDS, duration_ms, to_ms
+from aioq._describe import did_you_mean
 from aioq._ids import check_job_id
 from aioq._wire import Policy
 from aioq.errors import InvalidOption
@@ -143,9 +143,8 @@ def check_job_options(options: Iterable[str]) -> None:
 def unknown_option(name: str, known: Iterable[str]) -> InvalidOption:
     """The error for a misspelt option, with the nearest known name."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known options: {', '.join(names)}"
-    return InvalidOption(f"unknown option {name!r}; {hint}")
+    hint = did_you_mean(name, names, f"known options: {', '.join(names)}")
+    return InvalidOption(f"unknown option {name!r}{hint}")
 
 
 def check_name(name: object) -> None:

@@ -1,6 +1,5 @@
 """From ``tasks:app`` on the command line to the app, its tasks and its open broker."""
 
-import difflib
 import os
 import pkgutil
 import sys
@@ -9,6 +8,7 @@ import traceback
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib import import_module
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,11 +18,12 @@ import click
 from aioq._app import Aarq
 from aioq._broker import BaseBroker
 from aioq._brokers import BROKER_URL
+from aioq._describe import did_you_mean, nearest
 from aioq._task import TaskDef
 from aioq.cli._output import place
 from aioq.errors import ConfigurationError, UnknownTask
 
-__all__ = ["choose_app", "connected", "load_app", "task_of"]
+__all__ = ["choose_app", "connected", "has_module", "load_app", "task_of"]
 
 AIOQ = Path(__file__).parent.parent
 
@@ -52,6 +53,12 @@ def load_app(path: str) -> Aarq:
         raise ConfigurationError(f"{path!r} is not of the form module:attribute, like tasks:app")
     module = _import(name)
     return _attribute(module, attribute) if attribute else _only_app(module)
+
+
+def has_module(name: str) -> bool:
+    """Whether there may be such a module, here or on the import path; nothing is imported."""
+    top = name.partition(".")[0]
+    return bool(top) and PathFinder.find_spec(top, [str(Path.cwd()), *sys.path]) is not None
 
 
 def choose_app(path: str | None, url: str | None, namespace: str | None = None) -> Aarq:
@@ -117,10 +124,9 @@ def task_of(app: Aarq, name: str) -> TaskDef[Any, Any]:
     if ends:
         return app.tasks[ends[0]]
     by_part = {full.rpartition(".")[2]: full for full in app.tasks}
-    near = difflib.get_close_matches(name, [*by_part, *app.tasks], 1)
-    if near:
+    if near := nearest(name, [*by_part, *app.tasks]):
         raise UnknownTask(
-            f"the app has no task {name!r}; did you mean {by_part.get(near[0], near[0])!r}?"
+            f"the app has no task {name!r}; did you mean {by_part.get(near, near)!r}?"
         )
     known = ", ".join(sorted(app.tasks)) or "none are registered"
     raise UnknownTask(f"the app has no task {name!r}; tasks: {known}")
@@ -144,9 +150,7 @@ def _import(name: str) -> ModuleType:
 
 
 def _near_module(name: str) -> str:
-    here = [module.name for module in pkgutil.iter_modules([str(Path.cwd())])]
-    near = difflib.get_close_matches(name, here, 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return did_you_mean(name, (module.name for module in pkgutil.iter_modules([str(Path.cwd())])))
 
 
 def _broken(name: str, exc: BaseException) -> ConfigurationError:
@@ -206,19 +210,17 @@ def _attribute(module: ModuleType, path: str) -> Aarq:
         try:
             value = getattr(value, part)
         except AttributeError:
-            near = difflib.get_close_matches(part, [*_apps_in(module), *dir(value)], 1)
-            raise ConfigurationError(
-                f"module {module.__name__!r} has no {path!r}"
-                f"{f'; did you mean {near[0]!r}?' if near else _apps_hint(module)}"
-            ) from None
+            hint = did_you_mean(part, [*_apps_in(module), *dir(value)], _apps_hint(module))
+            raise ConfigurationError(f"module {module.__name__!r} has no {path!r}{hint}") from None
     if not isinstance(value, Aarq):
+        hint = _apps_hint(module)
         raise ConfigurationError(
             f"{module.__name__}:{path} is no app: it is of type {type(value).__name__}, not Aarq"
-            f"{_apps_hint(module)}"
+            f"{f'; {hint}' if hint else ''}"
         )
     return value
 
 
 def _apps_hint(module: ModuleType) -> str:
     apps = [f"{module.__name__}:{name}" for name in sorted(_apps_in(module))]
-    return f"; apps in this module: {', '.join(apps)}" if apps else ""
+    return f"apps in this module: {', '.join(apps)}" if apps else ""

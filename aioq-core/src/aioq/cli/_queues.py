@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from aioq._app import Aarq
 from aioq._records import STATUSES, QueueStats
 from aioq.cli._durations import age
 from aioq.cli._output import table
 from aioq.errors import NotSupported
 from aioq.plugins import BaseBroker
 
-__all__ = ["Queue", "as_record", "as_table", "read_queues"]
+__all__ = ["Queue", "as_record", "as_table", "declared", "read_queues"]
 
 
 class Queue(NamedTuple):
@@ -22,6 +23,11 @@ class Queue(NamedTuple):
     def name(self) -> str:
         """The queue's name."""
         return self.stats.queue
+
+
+def declared(app: Aarq) -> set[str]:
+    """The queues of the app's tasks; none of an app that stands for a URL."""
+    return {task.queue for task in app.tasks.values()}
 
 
 async def read_queues(broker: BaseBroker, declared: Iterable[str]) -> list[Queue]:

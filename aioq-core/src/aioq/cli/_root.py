@@ -1,6 +1,5 @@
 """The root command: finds the commands of core and of plugins, each imported when it is used."""
 
-import difflib
 import re
 import warnings
 from collections.abc import Iterable
@@ -12,6 +11,7 @@ from typing import Any
 import click
 
 from aioq._app import Aarq
+from aioq._describe import did_you_mean
 from aioq.cli._apps import choose_app
 from aioq.cli._output import one_line
 from aioq.plugins._registry import registry
@@ -51,9 +51,8 @@ class Commands(click.Group):
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-"):
             known = self.list_commands(ctx)
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"commands: {', '.join(known)}"
-            raise click.UsageError(f"there is no command {name!r}; {hint}", ctx)
+            hint = did_you_mean(name, known, f"commands: {', '.join(known)}")
+            raise click.UsageError(f"there is no command {name!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
 
 

@@ -9,7 +9,7 @@ import click
 from aioq._app import NAMESPACE, Aarq
 from aioq._brokers import BROKER_URL
 from aioq._records import Status
-from aioq.cli._apps import connected
+from aioq.cli._apps import connected, has_module
 from aioq.cli._root import Commands
 from aioq.plugins import BaseBroker
 
@@ -36,13 +36,17 @@ class Listing(Commands):
     """A group whose command ``list`` may be left out."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or (args[0] not in ctx.help_option_names and _cannot_be_a_command(args[0])):
+        if not args or (args[0] not in ctx.help_option_names and self._is_no_command(ctx, args[0])):
             args = ["list", *args]
         return super().parse_args(ctx, args)
 
-
-def _cannot_be_a_command(word: str) -> bool:
-    return word.startswith("-") or ":" in word
+    def _is_no_command(self, ctx: click.Context, word: str) -> bool:
+        """Whether it is an option, an app, or a module that may hold one."""
+        return (
+            word.startswith("-")
+            or ":" in word
+            or (self.get_command(ctx, word) is None and has_module(word))
+        )
 
 
 def with_broker(app: Aarq, use: Callable[[BaseBroker], Awaitable[T]]) -> T:

@@ -116,10 +116,11 @@ class Supervisor:
             )
             looking = asyncio.create_task(self._look_after())
             async with asyncio.TaskGroup() as group:
+                if self._reload is not None:
+                    # first, so that no change after a process has read the code is missed
+                    group.create_task(self._watch(self._reload))
                 for slot in self._slots:
                     group.create_task(self._keep(slot))
-                if self._reload is not None:
-                    group.create_task(self._watch(self._reload))
             looking.cancel()
         if self._failure is not None:
             raise ConfigurationError(self._failure)

@@ -1,6 +1,7 @@
 """``aioq enqueue``: send one job from the shell."""
 
 import asyncio
+import inspect
 from datetime import datetime
 from typing import Any
 
@@ -9,16 +10,17 @@ import msgspec
 
 from aioq._app import Aarq
 from aioq._codec import Codec
+from aioq._describe import nearest
 from aioq._job import Job
 from aioq._json import JSONSerializer
 from aioq._options import JobOptions
 from aioq._task import TaskDef
 from aioq._wire import Body
-from aioq.cli._apps import connected, load_app, task_of
+from aioq.cli._apps import connected, has_module, load_app, task_of
 from aioq.cli._jobs import as_record
 from aioq.cli._output import as_json, note, print_json
 from aioq.cli._queues import read_queues
-from aioq.errors import InvalidOption
+from aioq.errors import ConfigurationError, InvalidArguments, InvalidOption
 
 __all__ = ["command"]
 
@@ -66,8 +68,25 @@ def read_instant(context: click.Context, parameter: click.Parameter, text: str |
     return instant
 
 
+class _Command(click.Command):
+    """Says how arguments of the task are given to one who gives them as options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as exc:
+            name = exc.option_name.lstrip("-")
+            if not name.isidentifier():
+                raise
+            known = [option.lstrip("-") for each in self.params for option in each.opts]
+            near = nearest(name, (option for option in known if len(option) > 1))
+            hint = f"did you mean --{near}?" if near else f"for an argument, --kw {name}=VALUE"
+            raise click.UsageError(f"there is no option {exc.option_name}; {hint}", ctx) from exc
+
+
 @click.command(
     "enqueue",
+    cls=_Command,
     short_help="Send one job.",
     epilog="\b\nExamples:\n"
     "  aioq enqueue tasks:app compute 5 --wait\n"
@@ -90,8 +109,8 @@ def read_instant(context: click.Context, parameter: click.Parameter, text: str |
 @click.option(
     "--run-at", callback=read_instant, metavar="TIME", help="Run it then: 2030-01-31T09:00:00Z."
 )
-@click.option("--priority", type=int, metavar="N")
-@click.option("--retries", type=int, metavar="N")
+@click.option("--priority", type=int, metavar="N", help="Higher runs first.")
+@click.option("--retries", type=int, metavar="N", help="Instead of the task's own.")
 @click.option("--job-id", metavar="UUID", help="Refused while a job of this id is kept.")
 @click.option("--wait", is_flag=True, help="Wait for its end, and print the saved result as JSON.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="With --wait: give up after this.")
@@ -115,10 +134,13 @@ def command(
     context = click.get_current_context()
     if timeout is not None and not wait:
         raise click.UsageError("--timeout needs --wait", context)
-    app = load_app(app_path)
+    app = _load(app_path)
     options: Any = {key: value for key, value in given.items() if value is not None}
     task = _with_options(task_of(app, name), options, context)
-    positional, keywords = _by_annotations(task, args, kwargs, app.codec)
+    try:
+        positional, keywords = _by_annotations(task, args, kwargs, app.codec)
+    except InvalidArguments as exc:
+        raise InvalidArguments(f"{exc}{_taken_as_text(task, args)}") from exc
 
     async def send() -> None:
         async with connected(app, new=True):
@@ -134,6 +156,26 @@ def command(
                 _tell_end(job, show_result=task.task_options.save_result and not json)
 
     asyncio.run(send())
+
+
+def _load(path: str) -> Aarq:
+    try:
+        return load_app(path)
+    except ConfigurationError as exc:
+        if ":" in path or has_module(path):
+            raise
+        raise ConfigurationError(
+            f"{exc}; the app comes first: aioq enqueue tasks:app {path} ..."
+        ) from exc
+
+
+def _taken_as_text(task: TaskDef[..., Any], args: list[Any]) -> str:
+    """The hint for one who gives an argument by name without ``--kw``."""
+    names = inspect.signature(task.fn).parameters
+    for text in args:
+        if isinstance(text, str) and "=" in text and text.partition("=")[0] in names:
+            return f"; {text!r} is text: give an argument by its name with --kw {text}"
+    return ""
 
 
 def _with_options(

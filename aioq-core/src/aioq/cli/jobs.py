@@ -6,12 +6,14 @@ from typing import Any, TypeVar
 import click
 
 from aioq._app import Aarq
+from aioq._describe import did_you_mean
 from aioq._ids import check_job_id
 from aioq._records import MAX_BATCH, STATUSES, Status
 from aioq.cli._apps import choose_app
 from aioq.cli._deleting import confirm
 from aioq.cli._jobs import as_record, as_table, as_text
 from aioq.cli._output import count_of, error, note, print_json
+from aioq.cli._queues import declared, read_queues
 from aioq.cli._store import Listing, json_option, status_option, store_options, with_broker
 from aioq.errors import InvalidOption, JobNotFound
 from aioq.plugins import BaseBroker
@@ -86,11 +88,23 @@ def list_(
         if page:
             click.echo(as_table(page))
         else:
-            note("no jobs")
+            note(f"no jobs{await _slip(broker, app, queue, task)}")
         if page.cursor is not None:
             note(f"more: --cursor {page.cursor}")
 
-    with_broker(choose_app(app_path, url, namespace), read)
+    app = choose_app(app_path, url, namespace)
+    with_broker(app, read)
+
+
+async def _slip(broker: BaseBroker, app: Aarq, queue: str | None, task: str | None) -> str:
+    """What may be wrong with the names that were asked for."""
+    if task is not None and app.tasks and task not in app.tasks:
+        return f": the app has no task {task!r}{did_you_mean(task, app.tasks)}"
+    if queue is not None:
+        known = [each.name for each in await read_queues(broker, declared(app))]
+        if queue not in known:
+            return f": there is no queue {queue!r}{did_you_mean(queue, known)}"
+    return ""
 
 
 @command.command(epilog="\b\nExample:\n  aioq jobs show tasks:app 0198f0a2-... --args")

@@ -1,6 +1,5 @@
 """``aioq queues``: look at queues, and pause, resume or purge them."""
 
-import difflib
 import os
 import sys
 from collections.abc import Sequence
@@ -9,11 +8,12 @@ import click
 
 from aioq._app import Aarq
 from aioq._brokers import BROKER_URL
+from aioq._describe import did_you_mean
 from aioq._records import STATUSES, Filter, Status
 from aioq.cli._apps import choose_app
 from aioq.cli._deleting import delete_matching
 from aioq.cli._output import note, print_json
-from aioq.cli._queues import as_record, as_table, read_queues
+from aioq.cli._queues import as_record, as_table, declared, read_queues
 from aioq.cli._store import Listing, json_option, status_option, store_options, with_broker
 from aioq.cli._watch import watch
 from aioq.plugins import BaseBroker
@@ -69,7 +69,7 @@ def list_(
     app = choose_app(app_path, url, namespace)
 
     async def show(broker: BaseBroker) -> None:
-        queues = await read_queues(broker, _declared(app))
+        queues = await read_queues(broker, declared(app))
         if json:
             print_json({"queues": [as_record(queue) for queue in queues]})
         elif queues:
@@ -79,7 +79,7 @@ def list_(
 
     async def show_live(broker: BaseBroker) -> None:
         async def read() -> str:
-            return as_table(await read_queues(broker, _declared(app)))
+            return as_table(await read_queues(broker, declared(app)))
 
         await watch(f"{broker.url} ({broker.namespace})", read, interval)
 
@@ -148,10 +148,6 @@ def _set_paused(
     with_broker(app, act)
 
 
-def _declared(app: Aarq) -> set[str]:
-    return {task.queue for task in app.tasks.values()}
-
-
 def _split(
     words: tuple[str, ...], url: str | None, namespace: str | None
 ) -> tuple[Aarq, Sequence[str]]:
@@ -167,9 +163,8 @@ def _split(
 
 
 async def _check_known(broker: BaseBroker, app: Aarq, names: Sequence[str]) -> None:
-    known = [queue.stats.queue for queue in await read_queues(broker, _declared(app))]
+    known = [queue.stats.queue for queue in await read_queues(broker, declared(app))]
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"queues: {', '.join(known) or 'none'}"
-            raise click.ClickException(f"there is no queue {name!r}; {hint}")
+            hint = did_you_mean(name, known, f"queues: {', '.join(known) or 'none'}")
+            raise click.ClickException(f"there is no queue {name!r}{hint}")

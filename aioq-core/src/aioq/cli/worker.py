@@ -1,7 +1,6 @@
 """``aioq worker``: run the jobs of an app."""
 
 import asyncio
-import difflib
 import logging
 import os
 import sys
@@ -17,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 import click
 
 from aioq._app import Aarq
+from aioq._describe import did_you_mean
 from aioq._log import get_logger
 from aioq.cli import _interpreter
 from aioq.cli._apps import load_app
 from aioq.cli._child import Parent, run_as_child
-from aioq.cli._draining import Progress
 from aioq.cli._logging import LEVELS, configure_logging, log_warning
 from aioq.cli._output import error
+from aioq.cli._progress import Progress
 from aioq.cli._reload import check_watching
 from aioq.cli._reporting import reporting, status_line
 from aioq.cli._root import Session
@@ -132,7 +132,7 @@ class _Command(click.Command):
 )
 @click.option(
     "--log-format",
-    type=click.Choice(["console", "json"]),
+    type=click.Choice(["console", "json"], case_sensitive=False),
     help="[default: console on a terminal, else json]",
 )
 @click.option("-v", "--verbose", is_flag=True, help="The same as --log-level debug.")
@@ -239,12 +239,10 @@ def _warn(app: Aarq, path: str, queues: Iterable[str]) -> None:
         )
     for queue in queues:
         if queue not in app.queues:
-            near = difflib.get_close_matches(queue, app.queues, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
             log.warning(
                 "worker.warning",
                 reason=f"no task of {path} declares the queue {queue!r}: it gets only what "
-                f".options(queue={queue!r}) sends there{hint}",
+                f".options(queue={queue!r}) sends there{did_you_mean(queue, app.queues)}",
             )
     if not app.broker.capabilities.multi_process:
         log.warning(

@@ -74,11 +74,12 @@ class Progress(Middleware):
                 await anyio.sleep(DRAW_EVERY)
 
     async def _count(self, broker: BaseBroker) -> None:
+        ended = self._ended.total()  # of those that end meanwhile the answer may hold some
         try:
             stats = await broker.counts(self._queues)
         except AioqError:
             return  # the worker itself tells of it; the last figure stays
-        self._total = self._ended.total() + sum(queue.pending + queue.running for queue in stats)
+        self._total = ended + sum(queue.pending + queue.running for queue in stats)
 
     def _text(self) -> str:
         if self._total is None:
