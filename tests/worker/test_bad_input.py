@@ -139,7 +139,8 @@ async def test_what_only_a_newer_worker_can_run_is_handed_back_then_dead(
     assert "700 s" in (error or "")
     if kind == "unknown task":
         assert "'later'" in (error or "")
-        assert "two apps share this store" in (error or "")
+        assert "import its module next to the app" in (error or "")
+        assert "Aarq(namespace='...')" in (error or "")
     else:
         assert "upgrade the worker" in (error or "")
 

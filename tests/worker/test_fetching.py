@@ -5,7 +5,7 @@ from typing import Any
 
 import anyio
 import pytest
-from worker.harness import PATIENCE, FaultyBroker, drain
+from worker.harness import PATIENCE, FaultyBroker, Log, drain
 
 from aioq import Aarq, Context, Worker, WorkerOptions
 from aioq.plugins import Claimed
@@ -57,3 +57,17 @@ async def test_a_claim_that_found_nothing_but_knows_of_more_is_asked_again(
     job = await quick.enqueue()
     await drain(app)
     assert (await job.refresh()).status == "completed"
+
+
+async def test_a_burst_that_leaves_jobs_in_a_paused_queue_says_so(app: Aarq, log: Log) -> None:
+    @app.task(queue="mail")
+    async def work(ctx: Context[Any]) -> None: ...
+
+    await app.broker.pause_queue("mail")
+    await drain(app)
+    await work.enqueue()
+    await drain(app)
+    assert [line["reason"] for line in log.of("worker.stopping")] == [
+        "nothing is left to do",
+        "nothing is left to do, but in queues that are paused: mail",
+    ]

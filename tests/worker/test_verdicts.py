@@ -3,6 +3,7 @@
 import asyncio
 import math
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -264,7 +265,7 @@ ODD = [
 @pytest.mark.parametrize("plain", [False, True], ids=["async", "plain"])
 @pytest.mark.parametrize(("fail", "error"), ODD)
 async def test_odd_errors_are_failures_like_any_other(
-    app: Aarq, broker: FaultyBroker, fail: Callable[[], None], error: str, plain: bool
+    app: Aarq, broker: FaultyBroker, log: Log, fail: Callable[[], None], error: str, plain: bool
 ) -> None:
     if plain:
 
@@ -292,6 +293,11 @@ async def test_odd_errors_are_failures_like_any_other(
     assert job.error
     assert error in job.error
     job.error.encode()
+    (told,) = log.of("job.failed")
+    shown = "".join(traceback.format_exception(*told["exc_info"]))
+    if fail is not by_group:
+        assert __file__ in shown.splitlines()[1], "it begins in the task"
+        assert shown.count("Traceback (most recent call last)") == 1
 
 
 @on_asyncio

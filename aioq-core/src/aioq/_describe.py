@@ -3,8 +3,7 @@
 import difflib
 import traceback
 from collections.abc import Iterable
-from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TypeAlias
 
 from aioq.errors import Abort, AioqError
@@ -21,7 +20,8 @@ __all__ = [
 
 MAX_ERROR = 2_000
 MAX_TRACEBACK = 16_000
-_OWN_CODE = str(Path(__file__).parent)
+_MACHINERY = {"aioq", "anyio", "asyncio", "outcome", "trio"}
+"""Packages whose code calls that of tasks."""
 
 ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
 
@@ -52,7 +52,7 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
 
 
 def exc_info(error: BaseException) -> ExcInfo:
-    """For a logger's ``exc_info``: the error without the frames of aioq that led to its task."""
+    """For a logger's ``exc_info``: the error without the frames that led to its task."""
     start = error.__traceback__
     frames = _from_user_code(start)
     if frames is None and not isinstance(error, AioqError):
@@ -70,10 +70,14 @@ def traceback_of(error: BaseException) -> str:
 
 
 def _from_user_code(frame: TracebackType | None) -> TracebackType | None:
-    """From the first frame that is not ours; None when all are."""
-    while frame is not None and frame.tb_frame.f_code.co_filename.startswith(_OWN_CODE):
+    """From the first frame that is not on the way there; None when all are."""
+    while frame is not None and _leads_to_user_code(frame.tb_frame):
         frame = frame.tb_next
     return frame
+
+
+def _leads_to_user_code(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).partition(".")[0] in _MACHINERY
 
 
 def shorten(text: str, limit: int, *, keep_end: bool = False) -> str:

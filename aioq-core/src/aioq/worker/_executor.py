@@ -156,8 +156,9 @@ class Executor:
             return self._hand_back(
                 attempt,
                 note,
-                f"the app has no task {delivery.task!r}: deploy it, or, when two apps share this "
-                f"store, give them different queues or stores",
+                f"the app has no task {delivery.task!r}: import its module next to the app, or "
+                f"deploy it; two apps that share this store need namespaces, "
+                f"Aarq(namespace='...')",
             )
         try:
             attempt.job = job = self._prepare(attempt, task, policy, body, note)

@@ -35,7 +35,7 @@ def innermost_of(task: TaskDef[Any, Any], threads: Threads) -> Handler:
         except asyncio.CancelledError as exc:
             if cancelled_from_outside():
                 raise
-            raise RuntimeError(CANCELLED_ITSELF) from exc
+            raise _instead_of(exc, CANCELLED_ITSELF) from None
         except BaseExceptionGroup as exc:
             if unwinds(exc):
                 raise
@@ -47,10 +47,15 @@ def innermost_of(task: TaskDef[Any, Any], threads: Threads) -> Handler:
         except (Exception, KeyboardInterrupt, GeneratorExit):
             raise
         except SystemExit as exc:
-            raise RuntimeError(f"the task called sys.exit({exc.code!r})") from exc
+            raise _instead_of(exc, f"the task called sys.exit({exc.code!r})") from None
         except BaseException as exc:
             if unwinds(exc):
                 raise
-            raise RuntimeError(f"the task raised {describe(exc)}") from exc
+            raise _instead_of(exc, f"the task raised {describe(exc)}") from None
 
     return call
+
+
+def _instead_of(exc: BaseException, text: str) -> RuntimeError:
+    """An error that costs the job only, from the line of the task that raised the other."""
+    return RuntimeError(text).with_traceback(exc.__traceback__)

@@ -16,6 +16,7 @@ from aioq._clock import monotonic
 from aioq._current import WORKER, current_worker
 from aioq._log import get_logger
 from aioq._records import WorkerInfo
+from aioq.errors import AioqError
 from aioq.worker._attempts import Attempt, Attempts, Cause
 from aioq.worker._contexts import JobContexts
 from aioq.worker._executor import Executor
@@ -295,7 +296,16 @@ class _Run:
 
     async def _stop_when_exhausted(self) -> None:
         await self._fetcher.exhausted.wait()
-        self._worker.stop("nothing is left to do")
+        self._worker.stop(f"nothing is left to do{await self._paused()}")
+
+    async def _paused(self) -> str:
+        """What a burst leaves behind: jobs that wait in paused queues."""
+        try:
+            stats = await self._broker.counts(self._worker.queues)
+        except AioqError:
+            return ""
+        paused = [queue.queue for queue in stats if queue.paused and queue.pending]
+        return f", but in queues that are paused: {', '.join(paused)}" if paused else ""
 
     async def _listen(self) -> None:
         """Hints of work wake the fetcher, hints of a cancel stop the job."""
