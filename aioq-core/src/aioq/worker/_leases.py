@@ -21,6 +21,7 @@ from aioq._clock import monotonic
 from aioq._contract import LeaseClient
 from aioq._loop import current_loop
 from aioq._records import Renewed
+from aioq.worker import _innermost
 from aioq.worker._attempts import Attempt, Attempts
 from aioq.worker._health import Health
 from aioq.worker._options import WorkerOptions
@@ -32,6 +33,7 @@ WARN_AFTER = 1.0
 UNSTARTED_LIMIT = 2.0
 TOKENS_PER_CALL = 5000
 STACK_DEPTH = 12
+CALL_OF_A_TASK = _innermost.__file__
 STOOD_STILL = 0.5
 STARVED_AFTER = 1.0
 MAKE_WAY = 0.001
@@ -205,4 +207,11 @@ class LeaseKeeper:
 
     def _stack(self) -> str:
         frame: FrameType | None = _frames_of_all_threads().get(self._loop_thread)
-        return "".join(traceback.format_stack(frame)[-STACK_DEPTH:]) if frame else ""
+        return _shown(traceback.extract_stack(frame)) if frame else ""
+
+
+def _shown(stack: traceback.StackSummary) -> str:
+    """What the loop executes, from the task on, where it is one."""
+    calls = [number for number, entry in enumerate(stack) if entry.filename == CALL_OF_A_TASK]
+    begin = max(calls[-1] + 1 if calls else 0, len(stack) - STACK_DEPTH)
+    return "".join(traceback.format_list(stack[begin:]))
