@@ -102,7 +102,7 @@ async def test_upkeep_walks_only_what_is_due_or_runs(
         f"0, 0, id, 1, 1, 1, (extract(epoch from clock_timestamp()) * 1000)::bigint, '' "
         f'from "{schema}".job'
     )
-    values = (30_000, ["a", "b"], 500, 3, 86_400_000, LOWEST)
+    values = (30_000, ["a", "b"], 500, 3, 86_400_000, LOWEST, schema)
     for generic in (False, True):
         plan = await explain(broker, sql, keeping._UPKEEP, *values, generic=generic)
         check_walk(plan, 100)

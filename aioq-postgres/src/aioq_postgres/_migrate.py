@@ -10,12 +10,10 @@ from aioq.errors import BrokerUnavailable, ConfigurationError
 from aioq_postgres._connect import Connection, Server
 from aioq_postgres._errors import no_tables, translate
 from aioq_postgres._migrations import KNOWN, NEEDED, STEPS, Step
-from aioq_postgres._sql import Texts
+from aioq_postgres._sql import MIGRATION_LOCK, Texts
 
 __all__ = ["Step", "check", "migrate", "missing", "script"]
 
-LOCK: Final = 0x61696F71
-"""First key of the advisory lock: ``aioq`` in ASCII. The second one stands for the schema."""
 LOCK_TIMEOUT: Final = "3s"
 PATIENCE: Final = 60.0
 """Seconds for which a migration waits for others, or for locks, in all."""
@@ -171,7 +169,9 @@ async def _next(connection: Connection, texts: Texts) -> Step | None:
 
 async def _lock(connection: Connection, texts: Texts) -> None:
     await connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
-    await connection.execute("select pg_advisory_xact_lock($1, hashtext($2))", LOCK, texts.schema)
+    await connection.execute(
+        "select pg_advisory_xact_lock($1, hashtext($2))", MIGRATION_LOCK, texts.schema
+    )
 
 
 def _note(step: Step) -> str:

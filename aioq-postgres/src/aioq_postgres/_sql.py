@@ -8,7 +8,7 @@ from typing import Final
 
 from aioq.errors import InvalidOption
 
-__all__ = ["LOWEST", "LOWEST_SQL", "NOW", "SOON_MS", "Texts"]
+__all__ = ["LOWEST", "LOWEST_SQL", "MIGRATION_LOCK", "NOW", "SOON_MS", "UPKEEP_LOCK", "Texts"]
 
 NOW: Final = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
 LOWEST: Final = -(2**63)
@@ -21,6 +21,9 @@ takes the index even on a table that was never analysed, instead of sorting the 
 LOWEST_SQL: Final = f"'{LOWEST}'::bigint"
 SOON_MS: Final = 6_000
 """What is due later than this is found by a poll, without a notification."""
+MIGRATION_LOCK: Final = 0x61696F71
+UPKEEP_LOCK: Final = MIGRATION_LOCK + 1
+"""First keys of the advisory locks: ``aioq`` in ASCII, and on. The second one is the schema's."""
 LONGEST_NAME: Final = 63
 
 

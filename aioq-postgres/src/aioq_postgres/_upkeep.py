@@ -7,25 +7,32 @@ from aioq.plugins import PRIORITY_HEAD_START_MS, Renewed, Token, Upkeep
 from aioq_postgres._connect import Connection
 from aioq_postgres._records import RECORD, fetch_recording
 from aioq_postgres._rows import SAME, STATUS, split_token
-from aioq_postgres._sql import LOWEST, Texts
+from aioq_postgres._sql import LOWEST, UPKEEP_LOCK, Texts
 
 __all__ = ["fold", "renew", "upkeep"]
 
 PRODUCER_TTL_MS: Final = 3_600_000
 WORKER_TTL_MS: Final = 3_600_000
 CLOCK_SLACK_MS: Final = 5_000
+STAMP_EVERY_MS: Final = 1_000
 FOLD_AT_MOST: Final = 10_000
 
 # After a gap (an outage, a clock that was set) the living get one lease's time to renew. A clock
 # set back leaves leases that would outlast their dead owners: they are cut.
+#
+# All workers write the one row of the stamp, and each holds it until its commit. So it is written
+# once a second at most, and last: nothing refers to `stamped`, and of such parts the first one is
+# carried out after all others. Whoever has to wait all the same (the row was locked, the server was
+# stopped) stamps the time of the writing, not the one at which the statement began.
 _STAMP: Final = f"""
 with c as materialized (
     select now_ms() as now, (select last from aioq.stamp where only_one) as before
-), s as (
-    update aioq.stamp set last = c.now, rescue_after = case
-        when abs(c.now - last) > $1::bigint / 2 then c.now + $1 else rescue_after
+), stamped as (
+    update aioq.stamp set last = now_ms(), rescue_after = case
+        when abs(now_ms() - last) > $1::bigint / 2 then now_ms() + $1 else rescue_after
     end
-    from c where only_one returning rescue_after
+    where only_one
+        and (last is null or abs(now_ms() - last) > least({STAMP_EVERY_MS}, $1 / 8))
 ), cut as (
     update aioq.job set lease_until = c.now + $1 from c
     where (select before - now > {CLOCK_SLACK_MS} from c)
@@ -59,7 +66,9 @@ select place, cancel_asked from held
 _DIES: Final = "(cancel_asked or suspect and crashes + 1 >= $4::integer)"
 _BACK_OFF: Final = "case when crashes + 1 = 3 then 10000 else 60000 end"
 
-# $2 queues, $3 budget, $4 max_crashes, $5 how long to keep records, $6 the lowest instant.
+# $2 queues, $3 budget, $4 max_crashes, $5 how long to keep records, $6 the lowest instant, $7 the
+# schema. What concerns all queues is done by one of all workers at a time: the others would look at
+# the same rows, and wait for it.
 # The rescue locks a row, tests it and changes it as one version; a rescuer that only read first
 # would take back what was settled in between.
 _UPKEEP: Final = (
@@ -74,9 +83,14 @@ _UPKEEP: Final = (
 ), promoted as (
     update aioq.job set state = case when crashes >= 2 then 5 else 0 end
     where id = any(array(select id from due)) returning queue
+), lone as materialized (
+    select pg_try_advisory_xact_lock({UPKEEP_LOCK}, hashtext($7)) as may
+), calm as materialized (
+    select now >= rescue_after and abs(now - coalesce(last, now)) <= $1 / 2 as may
+    from c, aioq.stamp where only_one
 ), expired as materialized (
     select id from aioq.job
-    where (select now from c) >= (select rescue_after from s)
+    where (select may from lone) and (select may from calm)
         and state = 4 and queue >= '' and lease_until < (select now from c)
     limit $3 for update skip locked
 ), gone as (
@@ -101,9 +115,9 @@ _UPKEEP: Final = (
 ), trimmed as (
     delete from aioq.job_done where id = any(array(
         select id from aioq.job_done
-        where result is null and finished_at >= $6
+        where (select may from lone) and result is null and finished_at >= $6
             and finished_at < (select now from c) - $5::bigint
-        order by finished_at limit $3
+        order by finished_at limit $3 for update skip locked
     )) returning queue, status
 ), counted as (
     insert into aioq.tally (queue, status, number)
@@ -113,9 +127,17 @@ _UPKEEP: Final = (
         select queue, status, -1 from trimmed
     ) n group by queue, status
 ), producers as (
-    delete from aioq.producer where used_at < (select now from c) - {PRODUCER_TTL_MS}
+    delete from aioq.producer where ctid = any(array(
+        select ctid from aioq.producer
+        where (select may from lone) and used_at < (select now from c) - {PRODUCER_TTL_MS}
+        for update skip locked
+    ))
 ), workers as (
-    delete from aioq.worker where seen_at < (select now from c) - {WORKER_TTL_MS}
+    delete from aioq.worker where id = any(array(
+        select id from aioq.worker
+        where (select may from lone) and seen_at < (select now from c) - {WORKER_TTL_MS}
+        for update skip locked
+    ))
 )
 select (select count(*) from promoted), (select count(*) from rescued),
     (select count(*) from gone), (select count(*) from gone where status = {STATUS["dead"]}),
@@ -185,7 +207,8 @@ async def upkeep(
     keep_ms: int,
 ) -> Kept:
     """As ``BaseBroker.upkeep``."""
-    values = (lease_ms, list(dict.fromkeys(queues)), budget, max_crashes, keep_ms, LOWEST)
+    names = list(dict.fromkeys(queues))
+    values = (lease_ms, names, budget, max_crashes, keep_ms, LOWEST, texts.schema)
     (row,) = await fetch_recording(connection, texts, _UPKEEP, *values, ids=None)
     promoted, rescued, gone, died, trimmed, work, waiting = row
     rescued += gone
