@@ -15,6 +15,7 @@ from servers.proxy import Proxy
 from aioq.errors import BrokerError, BrokerUnavailable
 from aioq.plugins import Renewed, Token, WorkerInfo
 from aioq_postgres import PostgresBroker
+from aioq_postgres._hints import Ear
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -180,6 +181,34 @@ async def test_hints_go_on_after_a_restart(hand: Hand, frail: PostgresServer) ->
     await hints.aclose()
 
 
+async def test_whoever_listens_again_rests_no_longer_each_time(
+    hand: Hand, frail: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[float] = []
+    sleep = asyncio.sleep
+
+    async def rest(seconds: float) -> None:
+        rests.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr("asyncio.sleep", rest)
+    ear = Ear(frozenset("q"))
+    listening = asyncio.ensure_future(ear.run(hand.broker._server, "a_channel"))
+    admin = await asyncpg.connect(frail.dsn())
+    async with asyncio.timeout(60):
+        for _ in range(6):
+            await ear.heard.wait()
+            ear.heard.clear()
+            await admin.fetch(
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "where application_name = 'aioq' and query ilike 'listen%a_channel%'"
+            )
+    listening.cancel()
+    await admin.close()
+    assert len(rests) >= 5
+    assert max(rests) <= 0.1
+
+
 async def test_a_wait_survives_nothing_but_says_so(
     open_broker: Callable[..., Any], hand: Hand, far: str, proxy: Proxy
 ) -> None:
@@ -311,6 +340,35 @@ async def test_a_call_is_one_transaction_of_a_pooler(
         assert ready == 1
     await broker.close()
     pooler.close()
+
+
+async def test_closing_lets_calls_come_to_their_end(
+    open_broker: Callable[..., Any], broker: PostgresBroker, sql: Sql, schema: str
+) -> None:
+    hand = Hand(broker)
+    heard = Hand(await open_broker(broker._server.dsn))
+    hints = heard.broker.hints(sitting(heard), lambda: 1)
+    await anext(hints)
+    jobs = hand.make(1)
+    transaction = sql.transaction()
+    await transaction.start()
+    await sql.execute(f'lock table "{schema}".job in share mode')
+    sending = asyncio.ensure_future(hand.send(jobs))
+    async with asyncio.timeout(30):
+        while not await sql.fetchval(  # noqa: ASYNC110 - no event comes from there
+            "select count(*) from pg_locks where not granted and relation = $1::regclass",
+            f'"{schema}".job',
+        ):
+            await asyncio.sleep(0)
+    closing = asyncio.ensure_future(broker.close())
+    await asyncio.sleep(0)
+    await transaction.rollback()
+    assert (await sending)[0].status == "new"
+    await closing
+    async with asyncio.timeout(30):
+        while (await anext(hints)).queue != "q":
+            continue
+    await hints.aclose()
 
 
 async def test_a_closed_broker_says_so(open_broker: Callable[..., Any], dsn: str) -> None:

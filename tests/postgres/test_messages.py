@@ -15,7 +15,7 @@ from aioq.errors import (
     ConfigurationError,
     InvalidOption,
 )
-from aioq.plugins import NewJob
+from aioq.plugins import Filter, NewJob
 from aioq_postgres import PostgresBroker
 from aioq_postgres._errors import too_slow, translate
 from aioq_postgres._lease import PostgresLeaseClient
@@ -155,6 +155,19 @@ async def test_ids_and_sizes_that_cannot_be_stored(
         with pytest.raises(BatchRejected) as refused:
             await broker.enqueue([bad], producer=b"producer", numbers={"q": 1})
         assert sentence in str(refused.value)
+
+
+async def test_a_long_timeout_holds_for_listings_too() -> None:
+    within: list[float] = []
+
+    class Listing(PostgresBroker):
+        async def _within(self, seconds, operation, *args, **kwargs):  # type: ignore[no-untyped-def]
+            within.append(seconds)
+            return 0
+
+    for timeout in (1.0, 120.0):
+        await Listing(HERE, timeout=timeout).count_where(Filter("q"))
+    assert within == [30.0, 120.0]
 
 
 class Old:

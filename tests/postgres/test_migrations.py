@@ -9,7 +9,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from aioq.errors import ConfigurationError
+from aioq.errors import BrokerUnavailable, ConfigurationError
 from aioq_postgres import PostgresBroker
 from aioq_postgres._migrations import KNOWN, STEPS
 
@@ -65,6 +65,17 @@ async def test_a_migration_waits_for_the_lock_of_another(
         done, _ = await asyncio.wait([waiting], timeout=0.3)
         assert not done
     assert len(await waiting) == len(STEPS)
+
+
+async def test_looking_for_missing_steps_has_a_deadline(
+    broker: PostgresBroker, dsn: str, schema: str, sql: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    async with sql.transaction():
+        await sql.execute(f'lock table "{schema}".migration')
+        for look in (PostgresBroker.missing_migrations, PostgresBroker.migration_script):
+            with pytest.raises(BrokerUnavailable, match="no answer"):
+                await look(PostgresBroker(dsn, schema=schema, timeout=0.3))
+    assert await broker.missing_migrations() == []
 
 
 def run(*words: str) -> tuple[int, str]:

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,6 +32,67 @@ def test_the_url_shows_no_password() -> None:
         "postgresql://ann:secret@db.example:5432/app?password=x&sslmode=require"
     )
     assert broker.url == "postgresql://ann@db.example:5432/app?sslmode=require"
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://ann:se/cret@db.example/app",
+        "postgresql://ann:se?cret@db.example/app",
+        "postgresql://ann:se#cret@db.example/app",
+        "postgresql://ann:se[cret@db.example/app",
+        "postgresql://ann:x@se/cret@db.example/app",
+        "postgresql://ann:x@secret@db.example/app?password=secret",
+        "postgresql://ann:secret",
+        "postgresql://ann:secret/app",
+    ],
+)
+def test_a_password_with_special_signs_is_not_shown(dsn: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"write / as %2F") as refused:
+        PostgresBroker(dsn)
+    told = str(refused.value)
+    assert "that begins with postgresql://ann cannot be read" in told
+    assert "cret" not in told
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql:///app?host=/run/postgresql",
+        "postgresql://%2Frun%2Fpostgresql/app",
+        "postgresql://ann:p%40ss,w:ord%2F@[::1]:5432/app",
+        "postgresql://ann@one:5432,two:5433/app?target_session_attrs=read-write",
+        "postgres://db.example:5432?application_name=me@home",
+    ],
+)
+def test_a_dsn_in_any_form(dsn: str) -> None:
+    hidden = dsn.replace(":p%40ss,w:ord%2F", "").replace("/run/p", "%2Frun%2Fp")
+    assert PostgresBroker(dsn).url == hidden.replace("me@home", "me%40home")
+
+
+@pytest.mark.parametrize(
+    ("option", "advice"),
+    [
+        ("channel_binding=require", "leave it out; sslmode=verify-full makes sure"),
+        ("connect_timeout=10", r"pass PostgresBroker\(timeout=\.\.\.\)"),
+        ("keepalives=1", "leave it out"),
+        ("gssencmode=disable", "leave it out"),
+    ],
+)
+def test_options_that_the_driver_does_not_know(option: str, advice: str) -> None:
+    name = option.partition("=")[0]
+    with pytest.raises(ConfigurationError, match=rf"does not know the option '{name}': .*{advice}"):
+        PostgresBroker(f"postgresql://ann:secret@db.example/app?sslmode=require&{option}")
+    with pytest.raises(ConfigurationError, match=name):
+        PostgresBroker(direct_dsn=f"postgresql://ann:secret@db.example/app?{option}")
+
+
+async def test_settings_of_the_server_in_a_dsn(open_broker: Callable[..., Any], dsn: str) -> None:
+    mine = await open_broker(f"{dsn}?application_name=mine&statement_timeout=77s")
+    for setting, value in (("application_name", "mine"), ("statement_timeout", "77s")):
+        asked = f"show {setting}"
+        found = await mine._local().pool.call(lambda con, text=asked: con.fetchval(text), 30)
+        assert found == value
 
 
 def test_schemes_lead_here() -> None:
@@ -110,8 +172,9 @@ async def test_missing_rights(strict: PostgresServer) -> None:
     with pytest.raises(ConfigurationError, match="may not create"):
         await PostgresBroker(strict.dsn(user="ann", password="right"), timeout=30.0).migrate()
     await PostgresBroker(strict.dsn(), timeout=30.0).migrate()
-    with pytest.raises(ConfigurationError, match="may not do that"):
-        await PostgresBroker(strict.dsn(user="ann", password="right"), timeout=30.0).open()
+    for look in (PostgresBroker.open, PostgresBroker.missing_migrations):
+        with pytest.raises(ConfigurationError, match="may not do that"):
+            await look(PostgresBroker(strict.dsn(user="ann", password="right"), timeout=30.0))
 
 
 async def test_rights_that_a_worker_waits_for(strict: PostgresServer) -> None:
@@ -203,6 +266,11 @@ async def test_a_primary_that_became_read_only(
         await broker.enqueue(
             [NewJob(ID, "q", "t", b"", b"")], producer=b"producer", numbers={"q": 1}
         )
+
+
+async def test_records_kept_for_ever(open_broker: Callable[..., Any], dsn: str) -> None:
+    broker: PostgresBroker = await open_broker(dsn, keep_finished=sys.maxsize)
+    assert (await broker.upkeep(["q"], lease_ms=1000)).trimmed == 0
 
 
 async def test_values_that_cannot_be_stored(broker: PostgresBroker) -> None:

@@ -35,7 +35,7 @@ from aioq_postgres import _manage as manage
 from aioq_postgres import _migrate as migration
 from aioq_postgres import _upkeep as keeping
 from aioq_postgres._claim import claim
-from aioq_postgres._connect import Connection, Server, Ssl, show
+from aioq_postgres._connect import Connection, Server, Ssl
 from aioq_postgres._enqueue import enqueue
 from aioq_postgres._errors import hoping_for_rights
 from aioq_postgres._hints import listen
@@ -53,7 +53,9 @@ P = ParamSpec("P")
 
 SCHEMA = "aioq"
 LONG_LOOK = 30.0
-"""Seconds for queries over many rows: listings and counts."""
+"""Seconds for queries over many rows, listings and counts, where ``timeout`` is not longer."""
+FOR_EVER_MS = 2**53
+"""The store counts in 64 bits, of which an instant takes some."""
 FOLD_EVERY = 16
 PER_JOB = 0.001
 """Seconds that each job of a large enqueue adds to its deadline."""
@@ -69,8 +71,9 @@ class PostgresBroker(BaseBroker):
     ``statement_cache_size=0`` and, to be woken at once instead of polling, a ``direct_dsn``.
 
     Args:
-        dsn: ``postgresql://user:password@host:port/database``, with libpq's options
-            (``sslmode``, ``target_session_attrs``, several hosts) after a question mark.
+        dsn: ``postgresql://user:password@host:port/database``, with several hosts if need be, and
+            with options that asyncpg knows (``sslmode``, ``target_session_attrs``) and settings of
+            the server (``application_name``) after a question mark.
         schema: the schema of the tables; a namespace has one of its own: ``shop`` is ``aioq_shop``.
         namespace: keeps apart apps that share a database.
         min_connections: made by ``open``, for each event loop.
@@ -93,7 +96,7 @@ class PostgresBroker(BaseBroker):
         max_crashes: see ``BaseBroker``.
 
     Raises:
-        ConfigurationError: the DSN is no URL of PostgreSQL.
+        ConfigurationError: the DSN is no URL of PostgreSQL, or asyncpg does not know an option.
         InvalidOption: an option is out of range.
     """
 
@@ -135,16 +138,14 @@ class PostgresBroker(BaseBroker):
                 raise InvalidOption(
                     f"{name} must be a number of seconds, at least {least:g}, got {value!r}"
                 )
-        self._url = show(dsn)
         self._server = Server(dsn, ssl, statement_cache_size, timeout)
         self._direct = self._server if direct_dsn is None else self._server.at(direct_dsn)
         self._pooled = statement_cache_size == 0 and direct_dsn is None
-        if direct_dsn is not None:
-            show(direct_dsn)
         self._schema = schema
         self._sizes = (min_connections, max_connections)
         self._timeout = timeout
-        self._keep_ms = int(keep_finished * 1000)
+        self._long = max(timeout, LONG_LOOK)
+        self._keep_ms = min(int(keep_finished * 1000), FOR_EVER_MS)
         self._auto_migrate = auto_migrate
         self._fast = fast_claims
         self._wake_on_commit = wake_on_commit
@@ -156,7 +157,7 @@ class PostgresBroker(BaseBroker):
 
     @property
     def url(self) -> str:
-        return self._url
+        return self._server.where
 
     def use_namespace(self, name: str) -> None:
         if self._locals and name != self.namespace:
@@ -184,7 +185,7 @@ class PostgresBroker(BaseBroker):
         try:
             await local.pool.fill(max(self._sizes[0], 1))
             await local.pool.call(
-                partial(migration.check, texts=self._texts, where=self._url, namespace=namespace),
+                partial(migration.check, texts=self._texts, where=self.url, namespace=namespace),
                 self._timeout,
             )
         except BaseException:
@@ -321,10 +322,10 @@ class PostgresBroker(BaseBroker):
         return await self._call(look.get, job_ids)
 
     async def counts(self, queues: Sequence[str] | None = None) -> Sequence[QueueStats]:
-        return await self._within(LONG_LOOK, look.counts, queues)
+        return await self._within(self._long, look.counts, queues)
 
     async def find(self, where: Filter, limit: int, cursor: str | None = None) -> Page:
-        return await self._within(LONG_LOOK, look.find, where, limit, cursor)
+        return await self._within(self._long, look.find, where, limit, cursor)
 
     async def workers(self) -> Sequence[WorkerInfo]:
         return await self._call(manage.workers)
@@ -359,10 +360,10 @@ class PostgresBroker(BaseBroker):
         return await self._call(manage.delete, job_ids)
 
     async def delete_where(self, where: Filter, limit: int) -> int:
-        return await self._within(LONG_LOOK, look.delete_where, where, limit)
+        return await self._within(self._long, look.delete_where, where, limit)
 
     async def count_where(self, where: Filter) -> int:
-        return await self._within(LONG_LOOK, look.count, where)
+        return await self._within(self._long, look.count, where)
 
     async def set_paused(self, queue: str, paused: bool) -> None:
         local = self._local()
@@ -405,17 +406,15 @@ class PostgresBroker(BaseBroker):
         return [str(step) for step in await migration.migrate(self._direct, self._texts)]
 
     async def missing_migrations(self) -> list[str]:
-        """The steps that ``migrate`` would apply."""
-        return [str(step) for step in await self._missing()]
+        """The steps that ``migrate`` would apply.
+
+        Raises:
+            BrokerUnavailable: the server is out of reach, or others hold locks for too long.
+            ConfigurationError: this user may not look.
+        """
+        return [str(step) for step in await migration.look(self._direct, self._texts)]
 
     async def migration_script(self) -> str:
-        """The missing steps as SQL."""
-        steps = await self._missing()
+        """The missing steps as SQL; raises as ``missing_migrations``."""
+        steps = await migration.look(self._direct, self._texts)
         return migration.script(self._texts, steps) if steps else ""
-
-    async def _missing(self) -> Sequence[migration.Step]:
-        connection = await self._direct.connect(opening=True)
-        try:
-            return await migration.missing(connection, self._texts)
-        finally:
-            connection.terminate()

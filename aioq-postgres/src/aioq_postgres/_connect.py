@@ -3,21 +3,19 @@
 import asyncio
 import ssl
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypeAlias
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import asyncpg
 
 from aioq.errors import ConfigurationError
+from aioq_postgres._dsn import Dsn, read
 from aioq_postgres._errors import translate
 from aioq_postgres._types import Connection, KnowingConnection
 
-__all__ = ["Connection", "Server", "Ssl", "show"]
+__all__ = ["Connection", "Server", "Ssl"]
 
 Ssl: TypeAlias = ssl.SSLContext | bool | str | None
-
-SCHEMES: Final = ("postgresql", "postgres")
-_SECRET: Final = {"password", "sslpassword", "passfile"}
 
 
 @dataclass(frozen=True)
@@ -29,6 +27,9 @@ class Server:
         ssl: as ``asyncpg.connect(ssl=...)`` takes it; None leaves it to the DSN.
         statement_cache_size: prepared statements per connection; 0 behind a pooler.
         patience: seconds until a connection must be made.
+
+    Raises:
+        ConfigurationError: the DSN cannot be read, or asks for what asyncpg does not know.
     """
 
     dsn: str
@@ -36,10 +37,17 @@ class Server:
     statement_cache_size: int = 100
     patience: float = 5.0
 
+    def __post_init__(self) -> None:
+        _ = self._read
+
+    @cached_property
+    def _read(self) -> Dsn:
+        return read(self.dsn)
+
     @property
     def where(self) -> str:
         """The DSN without secrets."""
-        return show(self.dsn)
+        return self._read.shown
 
     def at(self, dsn: str) -> "Server":
         """The same with another DSN, one that leads to a server and not to a pooler."""
@@ -54,6 +62,8 @@ class Server:
                 first try.
         """
         options: dict[str, Any] = {} if self.ssl is None else {"ssl": self.ssl}
+        if "application_name" not in self._read.options:
+            options["server_settings"] = {"application_name": "aioq"}
         try:
             async with asyncio.timeout(self.patience):
                 connection: Connection = await asyncpg.connect(
@@ -64,7 +74,6 @@ class Server:
                     # No limits: the statements are long, few, and the same for ever.
                     max_cacheable_statement_size=0,
                     max_cached_statement_lifetime=0,
-                    server_settings={"application_name": "aioq"},
                     **options,
                 )
                 return connection
@@ -72,21 +81,3 @@ class Server:
             raise ConfigurationError(f"{self.where}: {exc}") from exc
         except Exception as exc:
             raise translate(exc, self.where, opening=opening) from exc
-
-
-def show(dsn: str) -> str:
-    """The DSN as a URL without passwords.
-
-    Raises:
-        ConfigurationError: it is no URL of PostgreSQL.
-    """
-    parts = urlsplit(dsn)
-    if parts.scheme not in SCHEMES:
-        raise ConfigurationError(
-            f"a PostgreSQL DSN begins with postgresql://, as in postgresql://localhost/app; this "
-            f"one {f'begins with {parts.scheme}:' if parts.scheme else 'names no scheme'}"
-        )
-    user, at, host = parts.netloc.rpartition("@")
-    query = urlencode([item for item in parse_qsl(parts.query) if item[0] not in _SECRET])
-    netloc = f"{user.partition(':')[0]}{at}{host}"
-    return urlunsplit((parts.scheme, netloc, parts.path, query, ""))

@@ -32,10 +32,10 @@ class Ear:
         self.heard = asyncio.Event()
         self.cancels: deque[Token] = deque()
         self.work: dict[str | None, None] = {}
+        self._pause = _BACK_OFF[0]
 
     async def run(self, server: Server, channel: str) -> None:
         """Connect, listen and probe, for ever."""
-        pause = _BACK_OFF[0]
         while True:
             try:
                 connection = await server.connect()
@@ -44,18 +44,24 @@ class Ear:
             else:
                 try:
                     await self._hear(connection, channel, server.patience)
-                except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                    pause = _BACK_OFF[0]
+                except (
+                    OSError,
+                    TimeoutError,
+                    asyncpg.PostgresError,
+                    asyncpg.InterfaceError,
+                ) as exc:
+                    _log.debug("no longer listening for hints: %s", exc)
                 finally:
                     connection.terminate()
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(pause * 2, _BACK_OFF[1])
+            await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
+            self._pause = min(self._pause * 2, _BACK_OFF[1])
 
     async def _hear(self, connection: Connection, channel: str, patience: float) -> None:
         gone = asyncio.Event()
         connection.add_termination_listener(lambda _: gone.set())
         async with asyncio.timeout(patience):
             await connection.add_listener(channel, self._take)
+        self._pause = _BACK_OFF[0]
         # What was rung before went unheard.
         self._note(None)
         while True:

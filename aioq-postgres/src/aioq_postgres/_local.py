@@ -1,5 +1,6 @@
 """What a broker has in one event loop: connections, bells and who hears them, and who waits."""
 
+import asyncio
 from functools import partial
 from typing import Final
 
@@ -14,6 +15,7 @@ from aioq_postgres._waiters import Waiters
 __all__ = ["Local"]
 
 FAREWELL: Final = 2.0
+"""Seconds for calls to end, and for goodbyes to the server."""
 
 
 class Local:
@@ -46,7 +48,15 @@ class Local:
         )
 
     async def close(self) -> None:
-        """Ring what is left, then let go of the connections."""
+        """Let calls come to their end and ring what is left, then let go of the connections.
+
+        What does not end in time is dropped.
+        """
         self.waiters.close()
-        await self.ringer.drain(FAREWELL)
-        await self.pool.close(FAREWELL)
+        end = asyncio.get_running_loop().time() + FAREWELL
+        try:
+            await self.pool.rest(FAREWELL)
+            await self.ringer.drain(max(0.0, end - asyncio.get_running_loop().time()))
+            await self.pool.close(FAREWELL)
+        finally:
+            self.pool.terminate()

@@ -8,11 +8,11 @@ import asyncpg
 
 from aioq.errors import BrokerUnavailable, ConfigurationError
 from aioq_postgres._connect import Connection, Server
-from aioq_postgres._errors import no_tables, translate
+from aioq_postgres._errors import no_tables, too_slow, translate
 from aioq_postgres._migrations import KNOWN, NEEDED, STEPS, Step
 from aioq_postgres._sql import MIGRATION_LOCK, Texts
 
-__all__ = ["Step", "check", "migrate", "missing", "script"]
+__all__ = ["check", "look", "migrate", "script"]
 
 LOCK_TIMEOUT: Final = "3s"
 PATIENCE: Final = 60.0
@@ -71,8 +71,26 @@ async def check(connection: Connection, texts: Texts, where: str, namespace: str
         )
 
 
-async def missing(connection: Connection, texts: Texts) -> Sequence[Step]:
-    """The steps that have not been applied."""
+async def look(server: Server, texts: Texts) -> Sequence[Step]:
+    """The steps that have not been applied.
+
+    Raises:
+        BrokerUnavailable: no answer in time, as while others hold locks.
+        ConfigurationError: this user may not look.
+    """
+    connection = await server.connect(opening=True)
+    try:
+        async with asyncio.timeout(server.patience):
+            return await _missing(connection, texts)
+    except TimeoutError:
+        raise too_slow(server.where, server.patience) from None
+    except Exception as exc:
+        raise translate(exc, server.where, opening=True) from exc
+    finally:
+        connection.terminate()
+
+
+async def _missing(connection: Connection, texts: Texts) -> Sequence[Step]:
     try:
         rows = await connection.fetch(texts("select number from aioq.migration"))
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
@@ -86,11 +104,7 @@ def script(texts: Texts, steps: Sequence[Step]) -> str:
     parts = [f"create schema if not exists {texts.quoted};", f"{texts(_TABLE).strip()};"]
     for step in steps:
         note = f"{texts(_note(step))};"
-        body = f"{texts(step.sql).strip()}\n\n{note}"
-        title = f"-- step {step.number} ({step.kind}): {step.title}"
-        parts.append(
-            f"{title}\nbegin;\n{body}\ncommit;" if step.in_transaction else f"{title}\n{body}"
-        )
+        parts.append(f"-- {step}\nbegin;\n{texts(step.sql).strip()}\n\n{note}\ncommit;")
     return "\n\n".join(parts) + "\n"
 
 
@@ -153,18 +167,13 @@ async def _next(connection: Connection, texts: Texts) -> Step | None:
             await connection.execute(f"create schema {texts.quoted}")
         if await connection.fetchval("select to_regclass($1)", texts("aioq.migration")) is None:
             await connection.execute(texts(_TABLE))
-        steps = await missing(connection, texts)
+        steps = await _missing(connection, texts)
         if not steps:
             return None
         step = steps[0]
-        if step.in_transaction:
-            await connection.execute(texts(step.sql))
-            await connection.execute(texts(_note(step)))
-            return step
-    # The lock is let go of: such a step must be repeatable (`if not exists`), and is noted last.
-    await connection.execute(texts(step.sql))
-    await connection.execute(texts(_note(step)))
-    return step
+        await connection.execute(texts(step.sql))
+        await connection.execute(texts(_note(step)))
+        return step
 
 
 async def _lock(connection: Connection, texts: Texts) -> None:

@@ -2,8 +2,7 @@
 
 A step's file is named ``0002_expand_what_it_does.sql``. *expand* adds what older code does not see;
 *contract* removes what it needs, at the earliest one minor release later, and its first line says
-which code still works: ``-- needs: 2``. ``-- outside a transaction`` marks a step for statements
-such as ``create index concurrently``.
+which code still works: ``-- needs: 2``. Each step is one transaction.
 """
 
 import re
@@ -18,7 +17,6 @@ NEEDED: Final = 1
 
 _NAME: Final = re.compile(r"(\d{4})_(expand|contract)_(\w+)\.sql")
 _NEEDS: Final = re.compile(r"^-- needs: (\d+)$", re.M)
-_OUTSIDE: Final = "-- outside a transaction"
 
 
 @dataclass(frozen=True)
@@ -38,10 +36,6 @@ class Step:
     title: str
     sql: str
     needs: int
-
-    @property
-    def in_transaction(self) -> bool:
-        return _OUTSIDE not in self.sql
 
     def __str__(self) -> str:
         return f"step {self.number} ({self.kind}): {self.title}"

@@ -38,6 +38,9 @@ class Pool:
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
         self._closed = False
+        self._calls = 0
+        self._quiet = asyncio.Event()
+        """Set as the last call returns to its caller."""
 
     async def fill(self, count: int) -> None:
         """Make so many connections now.
@@ -74,6 +77,7 @@ class Pool:
         # A call on the wire is never cancelled: its answer would be taken for the next one's, or
         # the connection be lost. So it has a task of its own.
         task = asyncio.ensure_future(self._run(begin, within))
+        self._calls += 1
         try:
             await asyncio.wait([task])
         except asyncio.CancelledError:
@@ -84,6 +88,10 @@ class Pool:
                 if not task.cancelled() and task.exception() is None and undo is not None:
                     await undo(task.result())
             raise
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._quiet.set()
         return task.result()
 
     async def _run(self, operation: "Operation[T]", within: float) -> T:
@@ -176,8 +184,18 @@ class Pool:
         while self._all:
             self._all.pop().terminate()
 
-    async def close(self, patience: float = 2.0) -> None:
-        """Say goodbye on idle connections, wait for the others, drop what does not end in time."""
+    async def rest(self, patience: float) -> None:
+        """Wait until every call has its answer; at most so many seconds."""
+        try:
+            async with asyncio.timeout(patience):
+                while self._calls:
+                    self._quiet.clear()
+                    await self._quiet.wait()
+        except TimeoutError:
+            return
+
+    async def close(self, patience: float) -> None:
+        """Say goodbye on idle connections and drop the others; see ``rest``."""
         self._closed = True
         idle, self._idle = self._idle, []
         try:
