@@ -75,9 +75,9 @@ class QuarantineCases(BaseSuite):
             if crashes >= 3:
                 assert info.status == "scheduled", "from the third crash on a back-off"
                 pause = 10_000 if crashes == 3 else 60_000
-                await kit.advance(pause // 3)
+                await kit.advance(pause // 10)
                 assert await kit.claim() == [], f"a back-off of {pause} ms"
-                await kit.advance(pause - pause // 3)
+                await kit.advance(pause - pause // 10)
         await kit.take(job)
         done = await kit.crash()
         assert (done.rescued, done.died) == (1, 1)

@@ -262,11 +262,11 @@ class SettleCases(BaseSuite):
     @covers(35)
     async def test_release_with_a_delay_waits(self, kit: Kit) -> None:
         job = await kit.one()
-        await kit.settle(await kit.take(job), "release", delay_ms=10_000)
+        await kit.settle(await kit.take(job), "release", delay_ms=60_000)
         info = await kit.info(job)
         assert (info.status, info.retries) == ("scheduled", 0)
         assert await kit.claim() == []
-        await kit.advance(10_000)
+        await kit.advance(60_000)
         await kit.take(job)
 
     @covers(38)
@@ -321,11 +321,11 @@ class SettleCases(BaseSuite):
     async def test_a_snooze_counts_nothing(self, kit: Kit) -> None:
         job = await kit.one()
         await kit.settle(await kit.take(job), "retry")
-        await kit.settle(await kit.take(job), "snooze", delay_ms=10_000)
+        await kit.settle(await kit.take(job), "snooze", delay_ms=60_000)
         info = await kit.info(job)
         assert (info.retries, info.crashes) == (1, 0)
         assert await kit.claim() == []
-        await kit.advance(10_000)
+        await kit.advance(60_000)
         again = await kit.take(job)
         assert (again.number, again.retries) == (3, 1)
 
