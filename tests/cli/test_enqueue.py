@@ -212,8 +212,8 @@ def test_wait_gives_up_after_the_timeout(run):
     assert (done.code, done.err) == (
         1,
         "no worker serves queue 'default' now: start one with 'aioq worker tasks:app'\n"
-        f"error: job {job_id} of task 'tasks.compute' has not finished after 0.01 s: it is "
-        f"pending\n",
+        f"error: job {job_id} of task 'tasks.compute' has not finished after 0.01 s (does a worker "
+        f"serve queue 'default' of memory://?): it is pending\n",
     )
 
 

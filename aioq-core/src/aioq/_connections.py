@@ -153,6 +153,11 @@ class Connections:
 
     # -- for job handles (``aioq._job.JobStore``), in whichever loop they are used ----------------
 
+    @property
+    def url(self) -> str:
+        """As the broker's."""
+        return self._broker.url
+
     async def find_info(self, job_id: str) -> JobInfo | None:
         """As the broker's."""
         await self.client()

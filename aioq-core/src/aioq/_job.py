@@ -36,6 +36,8 @@ R_co = TypeVar("R_co", covariant=True)
 class JobStore(Protocol):
     """The part of a broker that a job handle uses."""
 
+    @property
+    def url(self) -> str: ...
     async def find_info(self, job_id: str) -> JobInfo | None: ...
     async def wait_finished(self, job_id: str) -> JobInfo | None: ...
     async def ask_cancel(self, job_id: str) -> CancelAnswer: ...
@@ -317,6 +319,7 @@ class Job(Generic[R_co]):
 
         Raises:
             JobNotFound: the store does not know the job (any more).
+            BrokerUnavailable: the store is out of reach.
         """
         self._load(self._found(await self._sent_to().find_info(self.id)))
         return self
@@ -330,6 +333,7 @@ class Job(Generic[R_co]):
         Raises:
             TimeoutError: it has not ended in time.
             JobNotFound: the store does not know the job (any more).
+            BrokerUnavailable: the store is, or came, out of reach; it can be waited for again.
         """
         store = self._sent_to()
         if self.status not in FINISHED or self._completed_ms is None:
@@ -337,7 +341,10 @@ class Job(Generic[R_co]):
                 with anyio.fail_after(timeout):
                     info = await store.wait_finished(self.id)
             except TimeoutError:
-                raise TimeoutError(f"{self} has not finished after {timeout} s") from None
+                raise TimeoutError(
+                    f"{self} has not finished after {timeout} s (does a worker serve queue "
+                    f"{self.queue!r} of {store.url}?)"
+                ) from None
             self._load(self._found(info))
         return self
 
@@ -353,6 +360,8 @@ class Job(Generic[R_co]):
             JobCancelled: it was cancelled.
             JobNotFound: the store does not know the job (any more).
             TimeoutError: it has not ended in time.
+            BrokerUnavailable: the store is, or came, out of reach; it can be waited for again.
+            SerializationError: the stored result does not fit the task's return annotation.
         """
         if not self._policy.save_result:
             raise ResultNotSaved(
@@ -387,6 +396,7 @@ class Job(Generic[R_co]):
 
         Raises:
             JobNotFound: the store does not know the job (any more).
+            BrokerUnavailable: the store is out of reach; it may be cancelled all the same.
         """
         answer = await self._sent_to().ask_cancel(self.id)
         if answer == "absent":
