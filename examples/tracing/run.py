@@ -32,8 +32,16 @@ def start(environment: dict[str, str], *words: str) -> "subprocess.Popen[bytes]"
     )
 
 
-def sign_up(port: int, name: str) -> None:
-    """One request, as soon as the endpoint answers."""
+class Ended(Exception):
+    """A process is not there any more."""
+
+
+def sign_up(port: int, name: str, *needed: "subprocess.Popen[bytes]") -> None:
+    """One request, as soon as the endpoint answers.
+
+    Raises:
+        Ended: one of the processes that are needed has ended.
+    """
     deadline = time.monotonic() + PATIENCE
     request = urllib.request.Request(f"http://127.0.0.1:{port}/signup/{name}", method="POST")
     while True:
@@ -41,6 +49,12 @@ def sign_up(port: int, name: str) -> None:
             with urllib.request.urlopen(request, timeout=PATIENCE):
                 return
         except urllib.error.URLError:
+            for process in needed:
+                if process.poll() is not None:
+                    what = " ".join(map(str, process.args[1:4]))  # type: ignore[index]
+                    raise Ended(
+                        f"`{what}` has ended. What the example needs is listed in docs/otel.md."
+                    ) from None
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
@@ -89,13 +103,16 @@ def main() -> int:
             *("aioq", "worker", "tasks:app", "--log-format", "console"),
         )
         try:
-            sign_up(web_port, "Ada")
+            sign_up(web_port, "Ada", web, worker)
             spans = backend.wait_for(*EXPECTED)
             print()
             tree(spans)
             if arguments.stay:
                 print(f"\nthe backend is at {backend.url}; Ctrl-C ends everything")
                 web.wait()
+        except Ended as exc:
+            print(exc, file=sys.stderr)
+            return 1
         except KeyboardInterrupt:
             pass
         finally:

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -167,6 +168,22 @@ def test_memory_in_one_process_with_metrics(
         "aioq.queue.oldest_job.age",
     ):
         backend.wait_for_metric(name)
+
+
+def test_the_example_says_what_has_ended(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "uvicorn.py").write_text("raise SystemExit('there is no uvicorn')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    ports = [str(free_port()) for _ in range(3)]
+    ended = subprocess.run(
+        [sys.executable, str(EXAMPLE / "run.py"), "--ports", *ports],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert ended.returncode == 1
+    assert "has ended. What the example needs is listed in docs/otel.md." in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_the_example_starts_by_one_command(command: list[str], tmp_path: Path) -> None:
