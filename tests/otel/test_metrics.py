@@ -74,6 +74,7 @@ async def test_the_way_of_jobs_in_figures(traced: Traced) -> None:
         "retry": 3,
     }
     (wait,) = points[names.JOB_WAIT_TIME]
+    del named["messaging.operation.name"]
     assert (wait.attributes, wait.explicit_bounds, wait.max) == (named, WAITS, 3.0)
 
 

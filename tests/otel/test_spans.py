@@ -206,6 +206,30 @@ async def test_many_jobs_may_have_a_span_each(trace_with: Callable[..., Traced])
     assert {parent(span) for span in traced.named("process a")} == {ids(span) for span in created}
 
 
+async def test_excluded_jobs_of_a_batch_have_no_span_of_their_own(
+    trace_with: Callable[..., Traced],
+) -> None:
+    traced = trace_with(create_spans=True, exclude="beat")
+
+    @traced.app.task(name="beat")
+    async def beat(ctx: Ctx) -> None: ...
+
+    @traced.app.task(name="a")
+    async def a(ctx: Ctx) -> None: ...
+
+    with traced.tracer.start_as_current_span("request"):
+        jobs = await traced.app.enqueue_many([beat.job(), a.job(), beat.job()])
+    assert [span.name for span in traced.spans] == ["request", "create a", "enqueue default"]
+    created, request = traced.one("create a"), traced.one("request")
+    send = traced.one("enqueue default")
+    assert [linked for _, linked in links(send)] == [ids(created)]
+    assert attributes(send)["messaging.batch.message_count"] == 3
+    assert "aioq.links.dropped" not in attributes(send)
+    written = [job.headers["traceparent"].split("-")[2] for job in jobs]
+    above = [span.get_span_context().span_id for span in (request, created, request)]
+    assert written == [f"{span_id:016x}" for span_id in above]
+
+
 async def test_an_id_that_is_taken_is_no_error(traced: Traced) -> None:
     @traced.app.task(name="once")
     async def once(ctx: Ctx) -> None: ...

@@ -40,6 +40,7 @@ class Sending(NamedTuple):
 
     span: Span | None
     token: Token[Context] | None
+    measures: bool
     started: float
 
 
@@ -64,7 +65,7 @@ class Enqueues:
             context = current.get_current()
             if context:
                 self._put(jobs, context)
-            return Sending(None, None, perf_counter()) if telemetry.measures() else None
+            return Sending(None, None, True, perf_counter()) if telemetry.measures() else None
         if len(jobs) == 1:
             span = self._one("enqueue", jobs[0])
         elif self._options.create_spans:
@@ -74,14 +75,14 @@ class Enqueues:
         context = trace.set_span_in_context(span)
         if len(jobs) == 1 or not self._options.create_spans:
             self._put(jobs, context)
-        return Sending(span, current.attach(context), perf_counter())
+        return Sending(span, current.attach(context), telemetry.measures(), perf_counter())
 
     def end(self, jobs: Jobs, sending: Sending, raised: BaseException | None) -> None:
         """End what ``begin`` began, in the same task."""
         seconds = perf_counter() - sending.started
         error = None if raised is None else _error_of(raised)
         try:
-            if self._telemetry.measures():
+            if sending.measures:
                 self._count(jobs, seconds, raised, error)
         finally:
             try:
@@ -128,9 +129,15 @@ class Enqueues:
         return f"enqueue {attributes[names.DESTINATION]}", attributes
 
     def _each(self, jobs: Jobs) -> Span:
-        """A span for each job, whose context it takes along, and one that links to all of them."""
+        """A span for each job, whose context it takes along, and one that links to all of them.
+        Jobs without spans take the caller's context along."""
         links: list[Link] = []
+        excluded = 0
         for job in jobs:
+            if self._options.exclude and self._options.excludes(job.task_name):
+                excluded += 1
+                self._put([job], current.get_current())
+                continue
             span = self._one("create", job)
             self._put([job], trace.set_span_in_context(span))
             span.end()
@@ -138,8 +145,9 @@ class Enqueues:
                 linked = {names.MESSAGE_ID: job.id, names.LINK_TYPE: "creation"}
                 links.append(Link(span.get_span_context(), linked))
         name, attributes = self._many(jobs)
-        if len(jobs) > len(links):
-            attributes[names.LINKS_DROPPED] = len(jobs) - len(links)
+        dropped = len(jobs) - excluded - len(links)
+        if dropped:
+            attributes[names.LINKS_DROPPED] = dropped
         return self._start(name, attributes, SpanKind.CLIENT, links)
 
     def _new_kind(self, operation: str, task: str, queue: str) -> _Kind:
@@ -179,16 +187,20 @@ class Enqueues:
     ) -> None:
         """The call once for each of its queues, the jobs by what became of each."""
         kind = None if error is None else type_of(error)
+        record = self._telemetry.instruments.operation.record
         if len(jobs) == 1:
-            sent = {(jobs[0].queue, kind): 1}
-        elif isinstance(raised, EnqueueManyError):
+            queue = jobs[0].queue
+            self._sent(queue, kind).add(1)
+            record(seconds, self._measured(queue, kind))
+            return
+        if isinstance(raised, EnqueueManyError):
             sent = Counter((job.queue, _refusal(raised.errors.get(job.id))) for job in jobs)
         else:
             sent = Counter((job.queue, kind) for job in jobs)
         for (queue, refused), count in sent.items():
             self._sent(queue, refused).add(count)
         for queue in {job.queue for job in jobs}:
-            self._telemetry.instruments.operation.record(seconds, self._measured(queue, kind))
+            record(seconds, self._measured(queue, kind))
 
     def _new_measured(self, queue: str, error: str | None) -> Attributes:
         measured = {**self._operation("enqueue", "send"), names.DESTINATION: queue}

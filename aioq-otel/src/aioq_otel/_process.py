@@ -29,6 +29,7 @@ class _Kind(NamedTuple):
     traced: bool
     attributes: dict[str, Any]
     measured: Attributes
+    waited: Attributes
     consumed: Attributes
     begun: Count
 
@@ -38,6 +39,7 @@ class Running(NamedTuple):
 
     span: Span | None
     token: Token[Context] | None
+    measures: bool
     started: float
 
 
@@ -83,9 +85,9 @@ class Attempts:
         token = current.attach(context) if context else None
         if measures:
             # inside the span, so that the figure leads to it
-            telemetry.instruments.wait.record(wait_time, kind.measured)
+            telemetry.instruments.wait.record(wait_time, kind.waited)
         telemetry.instruments.active[job.worker_id] += 1
-        return Running(span, token, perf_counter())
+        return Running(span, token, measures, perf_counter())
 
     def end(self, job: RunningJob, running: Running, raised: BaseException | None) -> None:
         """End what ``begin`` began, in the same task."""
@@ -95,7 +97,7 @@ class Attempts:
         try:
             if raised is not None:
                 leave(job, (running.span or INVALID_SPAN).get_span_context())
-            if self._telemetry.measures():
+            if running.measures:
                 kind = None if ending.error is None else type_of(ending.error)
                 self._telemetry.instruments.process.record(
                     seconds, self._measured(job.task_name, job.queue, ending.outcome, kind)
@@ -177,6 +179,8 @@ class Attempts:
             **self._telemetry.server,
         }
         measured = {**consumed, names.JOB_NAME: task}
+        waited = {**measured}
+        del waited[names.OPERATION_NAME]  # nothing operates on a job that waits
         attributes = {**measured, names.OPERATION_TYPE: "process"}
         app = self._telemetry.app
         if app is not None and task in app.tasks:
@@ -187,6 +191,7 @@ class Attempts:
             not self._options.excludes(task),
             attributes,
             measured,
+            waited,
             consumed,
             self._telemetry.instruments.consumed.of(consumed),
         )
