@@ -29,7 +29,11 @@ RECORDS = 1_000_000
 
 
 def beside_others(jobs: int) -> dict[str, float]:
-    """No-op jobs by one worker process, beside the raw claim and acknowledge, and pgqueuer."""
+    """No-op jobs by one worker process, beside the raw claim and acknowledge, and pgqueuer.
+
+    Each as it comes: claims of aioq and of the raw loop do not wait for the disk
+    (``fast_claims``), those of pgqueuer do. Acknowledgements wait with all three.
+    """
     with server() as dsn:
         ours = fresh(dsn, lambda url: worker(url, jobs))
         raw = fresh(dsn, lambda url: floor(url, jobs))
