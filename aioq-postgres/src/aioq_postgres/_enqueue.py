@@ -10,7 +10,7 @@ from aioq_postgres._connect import Connection
 from aioq_postgres._rows import need_id
 from aioq_postgres._sql import SOON_MS, Texts
 
-__all__ = ["COLUMNS", "VALUES", "Enqueued", "enqueue", "refuse_recorded"]
+__all__ = ["COLUMNS", "REFUSE", "VALUES", "Enqueued", "enqueue", "refuse_recorded"]
 
 COLUMNS: Final = "id, queue, task, state, sort_key, run_at, priority, created_at, policy, body"
 VALUES: Final = f"""
@@ -59,15 +59,18 @@ select now, array(select queue from fresh),
 from c
 """
 
-_REFUSE: Final = """
-with taken as (
-    delete from aioq.job
-    where id = any($1::uuid[]) and state in (0, 1) and delivery = 0
-        and exists (select from aioq.job_done where job_done.id = job.id)
-    returning id
-)
-select array(select id from taken)
+REFUSE: Final = """
+delete from aioq.job
+where id = any({ids}) and state in (0, 1) and delivery = 0
+    and exists (select from aioq.job_done where job_done.id = job.id)
+returning cast(id as text)
 """
+"""Takes jobs back whose record is kept; ``{ids}`` is an array.
+
+A statement of its own, after the one that stored them: the snapshot of that is older than a settle
+that it may have waited for.
+"""
+_REFUSE: Final = REFUSE.format(ids="$1::uuid[]")
 
 # In a transaction of several statements: one that is left open (a client that was cut off) must not
 # keep others waiting.
@@ -118,12 +121,11 @@ async def enqueue(
 async def refuse_recorded(connection: Connection, texts: Texts, ids: Sequence[UUID]) -> set[UUID]:
     """Take back those of the jobs just stored whose record is kept; which they were.
 
-    In the transaction that stored them, and in a statement of its own: the first one's snapshot is
-    older than a settle that it may have waited for.
+    In the transaction that stored them.
     """
     if not ids:
         return set()
-    return set(await connection.fetchval(texts(_REFUSE), ids))
+    return {UUID(row[0]) for row in await connection.fetch(texts(_REFUSE), ids)}
 
 
 def _answers(jobs: Sequence[NewJob], now: int, fresh: set[str], stored: set[UUID]) -> list[Added]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from aioq.errors import ConfigurationError
 from aioq.plugins import Added, NewJob
-from aioq_postgres._enqueue import COLUMNS, VALUES
+from aioq_postgres._enqueue import COLUMNS, REFUSE, VALUES
 from aioq_postgres._notify import channel_of, payload_of_work
 from aioq_postgres._rows import need_id
 from aioq_postgres._sql import SOON_MS, Texts
@@ -43,16 +43,10 @@ with c as materialized (
 select cast(stored.id as text), c.now, stored.queue, stored.run_at <= c.now + {SOON_MS}
 from c left join stored on true
 """
-# In a statement of its own: the first one's snapshot is older than a settle that it may have
-# waited for.
-_REFUSE: Final = """
-delete from aioq.job
-where id in (
-    select cast(value as uuid) from jsonb_array_elements_text(cast(cast(<ids> as text) as jsonb))
-) and state in (0, 1) and delivery = 0
-    and exists (select from aioq.job_done where job_done.id = job.id)
-returning cast(id as text)
-"""
+_REFUSE: Final = REFUSE.format(
+    ids="array(select cast(value as uuid) from "
+    "jsonb_array_elements_text(cast(cast(<ids> as text) as jsonb)))"
+)
 _NOTIFY: Final = "select pg_notify(cast(<channel> as text), cast(<payload> as text))"
 
 
