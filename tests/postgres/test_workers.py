@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 Sql = "asyncpg.Connection[asyncpg.Record]"
 WATCHED = 12.0
+SAID = "has 'aioq migrate' been run on it?"
 
 
 @pytest.fixture
@@ -64,6 +65,24 @@ async def test_a_worker_whose_backends_are_terminated_consumes_again(
     assert worker.process.poll() is None, "a fault of the store ended the worker"
     worker.signal(signal.SIGTERM)
     assert worker.wait(30) == 0
+
+
+async def test_a_worker_whose_tables_are_dropped_says_so_and_waits_for_them(
+    jobs: ModuleType, fleet: Fleet, journal: Journal, broker_url: str, own: Sql
+) -> None:
+    worker = await fleet.start(lease=30.0)
+    first = await jobs.work.enqueue()
+    await eventually(lambda: bool(journal.of(first.id, "end")), 60, worker.text)
+    await own.execute("drop schema aioq cascade")
+    # One loop tries again several times until a second one says so, too.
+    await eventually(lambda: worker.text().count(SAID) >= 2, 60, worker.text)
+    await PostgresBroker(broker_url, timeout=30.0).migrate()
+    again = await jobs.work.enqueue()
+    await eventually(lambda: bool(journal.of(again.id, "end")), 60, worker.text)
+    assert worker.process.poll() is None, "a fault of the store ended the worker"
+    worker.signal(signal.SIGTERM)
+    assert worker.wait(60) == 0
+    assert worker.text().count(SAID) <= 3, "each loop says it once"
 
 
 async def test_an_enqueue_inside_a_transaction_starts_soon_after_its_commit(
