@@ -32,7 +32,7 @@ from aioq_redis._enqueue import added, enqueue_calls
 from aioq_redis._errors import packing
 from aioq_redis._keys import Keys
 from aioq_redis._lease import RedisLeaseClient
-from aioq_redis._look import place_of
+from aioq_redis._listing import place_of
 from aioq_redis._renewal import Renewal
 from aioq_redis._session import Session
 from aioq_redis._settings import Settings
@@ -283,40 +283,34 @@ class RedisBroker(BaseBroker):
         return await self._session().waiting.finished(job_id)
 
     async def cancel(self, job_ids: Sequence[str]) -> Sequence[CancelAnswer]:
-        session = self._session()
+        session, keep = self._session(), self._settings.kept.other_ms
         letters = await session.finder.where_they_are(
             session.scripts.cancel,
             job_ids,
-            lambda queue: (self._settings.kept.other_ms, self._keys.of(queue, "cancel")),
+            args=lambda queue: (keep, self._keys.of(queue, "cancel")),
         )
         return [_CANCELLED[letters.get(place, "u")] for place in range(len(job_ids))]
 
     async def requeue(self, job_ids: Sequence[str]) -> Sequence[bool]:
         session = self._session()
-        letters = await session.finder.where_they_are(
-            session.scripts.requeue, job_ids, lambda _: ()
-        )
+        letters = await session.finder.where_they_are(session.scripts.requeue, job_ids)
+        return [letters.get(place) == "y" for place in range(len(job_ids))]
+
+    async def delete(self, job_ids: Sequence[str]) -> Sequence[bool]:
+        session = self._session()
+        letters = await session.finder.where_they_are(session.scripts.delete, job_ids, results=True)
         return [letters.get(place) == "y" for place in range(len(job_ids))]
 
     async def find(self, where: Filter, limit: int, cursor: str | None = None) -> Page:
         below = None if cursor is None else place_of(cursor)
         with packing():
-            return await self._session().finder.page(where, limit, below)
-
-    async def delete(self, job_ids: Sequence[str]) -> Sequence[bool]:
-        session = self._session()
-        letters = await session.finder.where_they_are(session.scripts.delete, job_ids, lambda _: ())
-        return [letters.get(place) == "y" for place in range(len(job_ids))]
+            return await self._session().listing.page(where, limit, below)
 
     async def delete_where(self, where: Filter, limit: int) -> int:
-        ids = await self._session().finder.some(where, limit)
-        deleted = 0
-        for start in range(0, len(ids), self.capabilities.max_batch):
-            deleted += sum(await self.delete(ids[start : start + self.capabilities.max_batch]))
-        return deleted
+        return await self._session().listing.delete(where, limit)
 
     async def count_where(self, where: Filter) -> int:
-        return await self._session().finder.count(where)
+        return await self._session().listing.count(where)
 
     async def set_paused(self, queue: str, paused: bool) -> None:
         session = self._session()

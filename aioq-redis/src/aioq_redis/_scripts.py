@@ -24,6 +24,7 @@ _PARTS: dict[str, tuple[str, ...]] = {
     "requeue": _RECORDS,
     "delete": _BOTH,
     "look": _RECORDS,
+    "places": (),
     "scan": ("bytes",),
     "counts": ("bytes",),
     "pause": (),
@@ -67,6 +68,7 @@ class Scripts:
     requeue: Script
     delete: Script
     look: Script
+    places: Script
     scan: Script
     counts: Script
     pause: Script

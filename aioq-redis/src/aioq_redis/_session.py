@@ -10,6 +10,7 @@ from aioq_redis._address import Address
 from aioq_redis._check import Facts, check
 from aioq_redis._errors import translated
 from aioq_redis._keys import Keys
+from aioq_redis._listing import Listing
 from aioq_redis._look import Finder
 from aioq_redis._registry import Registry
 from aioq_redis._scripts import Dialect, Scripts
@@ -29,6 +30,7 @@ class Session:
     scripts: Scripts
     registry: Registry
     finder: Finder
+    listing: Listing
     waiting: Waiting
 
     @classmethod
@@ -49,7 +51,9 @@ class Session:
         scripts = Scripts(Dialect(header, shifted))
         registry = Registry(store, scripts)
         finder = Finder(store, scripts, registry)
-        return cls(store, scripts, registry, finder, Waiting(store, finder, settings.shown))
+        listing = Listing(store, scripts, registry, finder)
+        waiting = Waiting(store, finder, settings.shown)
+        return cls(store, scripts, registry, finder, listing, waiting)
 
     async def close(self) -> None:
         await self.waiting.close()
