@@ -18,10 +18,12 @@ from servers.redis import (
 )
 
 from aioq.errors import BrokerUnavailable, ConfigurationError
-from aioq.plugins import Hint, WorkerInfo
+from aioq.plugins import Hint, Token, WorkerInfo
 from aioq_redis import RedisBroker
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+HOUR = 3_600_000
 
 
 @pytest.fixture
@@ -102,32 +104,41 @@ async def test_a_server_that_dies_takes_only_its_own_queues(cluster: list[RedisS
     urls = ",".join(f"127.0.0.1:{server.port}" for server in cluster)
     async with RedisBroker(f"redis://{urls}", socket_timeout=PATIENCE) as broker:
         one, other = Hand(broker, here), Hand(broker, there)
+        tokens: dict[str, Token] = {}
         jobs = await one.add(4)
         await other.add(1)
-        (held, lost) = (*await one.claim(1), *await other.claim(1))
+
+        async def claim(*queues: str) -> list[str]:
+            """For an hour: no stall lets a lease run out before upkeep comes."""
+            claimed = await broker.claim(queues, 1, worker=one.worker, lease_ms=HOUR)
+            tokens.update({job.queue: job.token for job in claimed.jobs})
+            return [job.queue for job in claimed.jobs]
+
+        assert await claim(here) == [here]
+        assert await claim(there) == [there]
+        held, lost = tokens[here], tokens[there]
         lease_client = broker.for_lease_thread()
-        assert not lease_client.renew([held.token, lost.token], 3_600_000).lost
+        assert not lease_client.renew([held, lost], HOUR).lost
         await asyncio.to_thread(cluster[1].kill)
 
         with pytest.raises(BrokerUnavailable):
-            await other.claim(1)
-        assert len(await one.claim(1)) == 1
-        for order in ([here, there], [there, here]):
-            claimed = await broker.claim(order, 1, worker=one.worker, lease_ms=LEASE_MS)
-            assert [job.queue for job in claimed.jobs] == [here]
+            await claim(there)
+        assert await claim(here) == [here]
+        assert await claim(here, there) == [here]
+        assert await claim(there, here) == [here]
         with pytest.raises(BrokerUnavailable):
-            await broker.claim([here, there], 10, worker=other.worker, lease_ms=1)
+            await claim(here, there)
         keys = f"aioq:1:{{aioq.{here}}}:"
         with cluster[0].client() as client:
-            for order in ([held.token, lost.token], [lost.token, held.token]):
-                client.zadd(keys + "l", {held.token[:65]: 1})
+            for order in ([held, lost], [lost, held]):
+                client.zadd(keys + "l", {held[:65]: 1})
                 with pytest.raises(BrokerUnavailable):
-                    lease_client.renew(order, 3_600_000)
-                assert client.zscore(keys + "l", held.token[:65]) > 1
+                    lease_client.renew(order, HOUR)
+                assert client.zscore(keys + "l", held[:65]) > 1
             for order in ([here, there], [there, here]):
                 client.hdel(keys + "p", "seen")
                 with pytest.raises(BrokerUnavailable):
-                    await broker.upkeep(order, lease_ms=LEASE_MS)
+                    await broker.upkeep(order, lease_ms=HOUR)
                 assert client.hexists(keys + "p", "seen")
         lease_client.close()
 
