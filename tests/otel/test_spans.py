@@ -230,6 +230,22 @@ async def test_excluded_jobs_of_a_batch_have_no_span_of_their_own(
     assert written == [f"{span_id:016x}" for span_id in above]
 
 
+async def test_a_result_that_cannot_be_saved_is_a_failure(traced: Traced) -> None:
+    @traced.app.task(name="t", save_result=True, retries=3)
+    async def task(ctx: Ctx) -> Any:
+        return object()
+
+    job = await task.enqueue()
+    await traced.work()
+    await job.refresh()
+    assert job.status == "failed"
+    process = traced.one("process t")
+    assert attributes(process)["aioq.job.outcome"] == "failure"
+    assert attributes(process)["error.type"] == "aioq.errors.SerializationError"
+    (duration,) = traced.points()["messaging.process.duration"]
+    assert duration.attributes["aioq.job.outcome"] == "failure"
+
+
 async def test_an_id_that_is_taken_is_no_error(traced: Traced) -> None:
     @traced.app.task(name="once")
     async def once(ctx: Ctx) -> None: ...

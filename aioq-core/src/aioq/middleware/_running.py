@@ -1,6 +1,6 @@
 """``RunningJob``: one attempt, as the middleware around it sees it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
@@ -31,12 +31,14 @@ class RunningJob:
         policy, options: what the job was enqueued with, and what its task says now.
         state: a place for middleware, empty at each attempt.
         kept: the value to be saved as the result, see ``keep``.
+        packed: that value, and the bytes to be saved.
         stop_reason: why the worker cancels the attempt: its ``cancel`` was asked, its lease was
             ``lost``, or the worker's ``shutdown``; None as long as it does not.
     """
 
     __slots__ = (
         "_delivery",
+        "_pack",
         "args",
         "attempt",
         "carried",
@@ -49,6 +51,7 @@ class RunningJob:
         "kwargs",
         "max_retries",
         "options",
+        "packed",
         "policy",
         "queue",
         "retries",
@@ -70,9 +73,11 @@ class RunningJob:
         kwargs: dict[str, Any],
         ctx: Context[Any],
         worker_id: str,
+        pack: Callable[[str, object], bytes] | None = None,
     ) -> None:
         """Made by the worker."""
         self._delivery = delivery
+        self._pack = pack
         self.id = delivery.id
         self.task_name = delivery.task
         self.queue = delivery.queue
@@ -91,10 +96,18 @@ class RunningJob:
         self.state: dict[Any, Any] = {}
         self.kept: Any = None
         self.has_result = False
+        self.packed: tuple[object, bytes] | None = None
         self.stop_reason: StopReason | None = None
 
     def keep(self, value: object) -> None:
-        """Save ``value`` as the job's result, in the same step in which it completes."""
+        """Save ``value``, as it is now, as the result, in the same step in which the job completes.
+
+        Raises:
+            SerializationError: it cannot be stored.
+            PayloadTooLarge: it is larger than the broker allows.
+        """
+        # now, so that the layers around see the attempt fail that has no result to save
+        self.packed = None if self._pack is None else (value, self._pack(self.task_name, value))
         self.kept = value
         self.has_result = True
 

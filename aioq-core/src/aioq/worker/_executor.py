@@ -220,6 +220,7 @@ class Executor:
             kwargs=kwargs,
             ctx=ctx,
             worker_id=self._worker_id,
+            pack=self._pack_result,
         )
 
     def _handler(self, task: TaskDef[Any, Any]) -> Handler:
@@ -334,7 +335,7 @@ class Executor:
                 return Settlement(
                     attempt.token,
                     "completed",
-                    result=self._pack_result(job),
+                    result=self._packed(job),
                     content_type=self._codec.content_type,
                     result_ttl_ms=job.policy.result_ttl * 1000,
                 ), outcome
@@ -360,12 +361,16 @@ class Executor:
         carry = dict(job.carry) if job is not None and job.carry else {}
         return to_settlement(attempt.token, outcome, note, carry), outcome
 
-    def _pack_result(self, job: RunningJob) -> bytes:
-        signature = self._app.get_task(job.task_name).signature
-        data = signature.pack_result(job.kept, self._codec)
+    def _packed(self, job: RunningJob) -> bytes:
+        if job.packed is not None and job.packed[0] is job.kept:
+            return job.packed[1]
+        return self._pack_result(job.task_name, job.kept)
+
+    def _pack_result(self, task_name: str, value: object) -> bytes:
+        data = self._app.get_task(task_name).signature.pack_result(value, self._codec)
         if len(data) > self._broker.max_payload:
             raise PayloadTooLarge(
-                f"{job.task_name}: the result takes {len(data):,} bytes, the limit is "
+                f"{task_name}: the result takes {len(data):,} bytes, the limit is "
                 f"{self._broker.max_payload:,}: store it elsewhere and return a reference, or "
                 f"raise the broker's max_payload"
             )
