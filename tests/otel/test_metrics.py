@@ -1,19 +1,25 @@
 """Every metric, and the list of all names that are emitted."""
 
+import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
+import prometheus_client
 import pytest
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import MeterProvider
 from otel.conftest import Traced
 
-from aioq import Context, Job, Middleware, Snooze, Worker, WorkerOptions
+from aioq import Aarq, Context, Job, Middleware, Snooze, Worker, WorkerOptions
+from aioq.backends import MemoryBroker
 from aioq.errors import EnqueueError, EnqueueManyError, JobExists, PayloadTooLarge
 from aioq.middleware import Send
 from aioq.plugins import QueueStats, WorkerInfo
+from aioq_otel import TracingMiddleware, _queues
 from aioq_otel import _names as names
-from aioq_otel import _queues
-from aioq_otel._metrics import DURATIONS, WAITS
+from aioq_otel._metrics import DURATIONS, WAITS, instruments
 from aioq_otel._queues import Reporter, Snapshot
 from aioq_otel._server import server_of
 
@@ -268,6 +274,46 @@ def test_old_counts_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert snapshot.wanted
     now[0] += 200
     assert not snapshot.wanted
+
+
+async def test_prometheus_scrapes_names_with_their_units() -> None:
+    registry = prometheus_client.CollectorRegistry()
+    reader = PrometheusMetricReader(registry=registry)
+    provider = MeterProvider([reader])
+    app = Aarq(MemoryBroker(), plugins=False)
+    app.use(TracingMiddleware(meter_provider=provider))
+    scraped: list[bytes] = []
+
+    @app.task(name="t", queue="mail")
+    async def task(ctx: Ctx, last: bool) -> None:
+        if last:
+            snapshot = Snapshot({}, period=60)
+            snapshot.put([QueueStats("mail", pending=1, oldest_due=9.0)])
+            instruments(provider).watch(snapshot)
+            scraped.append(prometheus_client.generate_latest(registry))
+
+    await app.enqueue_many([task.job(False), task.job(True)])
+    await Worker(app, WorkerOptions(burst=True, concurrency=1)).run()
+    provider.shutdown()
+    lines = [line for line in scraped[0].decode().splitlines() if not line.startswith("#")]
+    found = {line.partition("{")[0] for line in lines} - {"target_info"}
+    histograms = ("messaging_client_operation_duration", "messaging_process_duration")
+    assert found == {
+        *(f"{name}_seconds_{part}" for name in histograms for part in ("bucket", "count", "sum")),
+        *(f"aioq_job_wait_time_seconds_{part}" for part in ("bucket", "count", "sum")),
+        "messaging_client_sent_messages_total",
+        "messaging_client_consumed_messages_total",
+        "aioq_worker_active_jobs",
+        "aioq_worker_concurrency",
+        "aioq_queue_jobs",
+        "aioq_queue_oldest_job_age_seconds",
+    }
+    for name, bounds in (
+        ("messaging_process_duration", DURATIONS),
+        ("aioq_job_wait_time", WAITS),
+    ):
+        told = re.findall(rf'{name}_seconds_bucket{{.*?le="(.*?)"', scraped[0].decode())
+        assert [float(bound) for bound in told] == [*bounds, math.inf]
 
 
 @pytest.mark.parametrize(
