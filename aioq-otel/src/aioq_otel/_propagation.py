@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, MutableMapping, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from opentelemetry import baggage, propagate, trace
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
@@ -71,8 +71,8 @@ class Propagation:
 def _is_plain(textmap: TextMapPropagator) -> bool:
     """Whether it is W3C's trace context, with baggage or without, as by default: then a span alone
     is one header of a fixed form, which is written and read here in a fifth of the time."""
-    parts: Sequence[object] = getattr(textmap, "_propagators", [textmap])
-    kinds = {type(part) for part in parts}
+    parts: Sequence[Any] = getattr(textmap, "_propagators", [textmap])
+    kinds: set[type[Any]] = {type(part) for part in parts}
     return TraceContextTextMapPropagator in kinds and kinds <= {
         TraceContextTextMapPropagator,
         W3CBaggagePropagator,
