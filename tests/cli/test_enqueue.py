@@ -220,6 +220,6 @@ def test_wait_gives_up_after_the_timeout(run):
 def test_wait_says_that_the_queue_is_paused(run):
     run("queues", "pause", "tasks:app", "default")
     done = run("enqueue", "tasks:app", "compute", "5", "--wait", "--timeout", "0.01")
-    assert done.err.splitlines()[1] == (
+    assert done.err.splitlines()[0] == (
         "queue 'default' is paused: 'aioq queues resume tasks:app default' ends that"
     )

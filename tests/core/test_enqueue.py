@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
+import anyio
 import pytest
 
 from aioq import Aarq, Context, Job, Middleware, TaskDef
@@ -57,6 +58,32 @@ async def test_the_first_enqueue_opens_the_broker_and_only_the_first(
     await add.enqueue(1)
     await add.enqueue(2)
     assert broker.opened == 1
+
+
+async def test_who_enqueues_while_the_app_closes_has_it_open_afterwards(
+    app: Aarq, add: TaskDef[..., Any], broker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As any enqueue outside a block: the next block does not close the broker under it."""
+    closing, go = anyio.Event(), anyio.Event()
+    ends = 0
+
+    async def close() -> None:
+        nonlocal ends
+        ends += 1
+        closing.set()
+        await go.wait()
+
+    monkeypatch.setattr(broker, "close", close)
+    await add.enqueue(1)
+    async with anyio.create_task_group() as group:
+        group.start_soon(app.close)
+        await closing.wait()
+        group.start_soon(add.enqueue, 2)
+        await anyio.wait_all_tasks_blocked()
+        go.set()
+    async with app:
+        await add.enqueue(3)
+    assert ends == 1
 
 
 async def test_an_app_can_be_opened_closed_and_used_again(

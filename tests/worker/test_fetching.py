@@ -71,3 +71,34 @@ async def test_a_burst_that_leaves_jobs_in_a_paused_queue_says_so(app: Aarq, log
         "nothing is left to do",
         "nothing is left to do, but in queues that are paused: mail",
     ]
+
+
+async def test_a_burst_that_ends_takes_nothing_more(app: Aarq, broker: FaultyBroker) -> None:
+    """Not even while it looks what is left in paused queues."""
+    counting, go, left = anyio.Event(), anyio.Event(), anyio.Event()
+    real = broker.counts
+
+    async def counts(queues: Sequence[str] | None = None) -> Any:
+        counting.set()
+        await go.wait()
+        return await real(queues)
+
+    @app.task
+    async def quick(ctx: Context[Any]) -> None: ...
+
+    async def burst() -> None:
+        await drain(app)
+        left.set()
+
+    broker.counts = counts  # type: ignore[method-assign]
+    async with app, anyio.create_task_group() as group:
+        group.start_soon(burst)
+        with anyio.fail_after(PATIENCE):
+            await counting.wait()
+        claims = broker.calls["claim"]
+        job = await quick.enqueue()
+        await anyio.wait_all_tasks_blocked()
+        go.set()
+        with anyio.fail_after(PATIENCE):
+            await left.wait()
+        assert (broker.calls["claim"], (await job.refresh()).status) == (claims, "pending")

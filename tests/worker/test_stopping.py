@@ -32,6 +32,12 @@ class Told(Middleware):
         self.outcomes.append(type(outcome).__name__)
 
 
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs that end by their cancel are waited for, however long the machine stands still."""
+    monkeypatch.setattr("aioq.worker._worker.LAST_RESORT", 120.0)
+
+
 async def note_of(broker: FaultyBroker, job_id: str) -> Note:
     (info,) = await broker.get([job_id])
     assert info is not None
@@ -236,6 +242,7 @@ async def child(ctx: Ctx) -> None:
         await anyio.sleep_forever()
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("by", ["the worker", "its user"])
 @pytest.mark.parametrize("body", [convert, clean_up, child])
 async def test_what_a_job_raises_when_it_is_stopped_is_no_failure(
@@ -263,6 +270,7 @@ async def test_what_a_job_raises_when_it_is_stopped_is_no_failure(
     assert log.of("job.failed") == log.of("job.retry") == []
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_a_job_may_still_say_itself_what_becomes_of_it(app: Aarq) -> None:
     running = anyio.Event()
 
@@ -297,6 +305,7 @@ async def test_a_job_that_came_to_an_end_of_its_own_is_not_always_cut_short(
     assert (note.interruptions, note.unknown_since) == (0, None)
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_a_job_that_was_cut_short_is_known_here(app: Aarq, broker: FaultyBroker) -> None:
     running = anyio.Event()
 

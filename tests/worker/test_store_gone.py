@@ -1,11 +1,12 @@
 """A store that is gone, slow or broken: the worker waits, says so once, and goes on."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 import anyio
 import pytest
-from worker.harness import FaultyBroker, Log, ended, until, working
+from worker.harness import FaultyBroker, Log, ended, on_asyncio, until, working
 
 from aioq import Aarq, Context
 from aioq.errors import BatchRejected, BrokerError, BrokerUnavailable
@@ -255,3 +256,22 @@ async def test_a_broker_that_answers_too_little_is_told(
     assert line["reason"] == (
         "the broker answered 0 of 1 settlements: settle() has to answer each, in order"
     )
+
+
+@on_asyncio
+@pytest.mark.parametrize("name", ["claim", "settle", "upkeep", "beat", "hints"])
+async def test_a_cancel_that_a_driver_raises_itself_ends_neither_the_worker_nor_an_outcome(
+    app: Aarq, broker: FaultyBroker, name: str
+) -> None:
+    """As when the driver's own future is cancelled: nobody has asked the worker to stop."""
+
+    @app.task
+    async def good(ctx: Ctx) -> None: ...
+
+    broker.faults[name] = asyncio.CancelledError()
+    async with working(app):
+        job = await good.enqueue()
+        await until(lambda: broker.calls[name] >= 2)
+        broker.faults.clear()
+        assert (await ended(job)).status == "completed"
+        assert (await ended(await good.enqueue())).status == "completed"

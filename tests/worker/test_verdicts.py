@@ -424,3 +424,23 @@ async def test_logs_name_the_job_and_never_its_arguments(app: Aarq, log: Log) ->
     assert [line["level"] for line in log.of("job.retry")] == ["warning"]
     assert [line["level"] for line in log.of("job.failed")] == ["error"]
     assert "hunter2" not in str([{**line, "exc_info": None} for line in log.lines])
+
+
+async def test_a_result_that_cannot_be_saved_is_not_tried_again(app: Aarq) -> None:
+    """Wherever a layer keeps it: another run would end like this."""
+    runs = 0
+
+    @app.middleware
+    async def keep(job: RunningJob, call_next: Next) -> Returned:
+        value = await call_next(job)
+        job.keep(object())
+        return value
+
+    @app.task(retries=2, retry_delay=0)
+    async def task(ctx: Context[Any]) -> None:
+        nonlocal runs
+        runs += 1
+
+    job = await task.enqueue()
+    await drain(app)
+    assert ((await job.refresh()).status, runs) == ("failed", 1)

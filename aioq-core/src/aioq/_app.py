@@ -365,7 +365,7 @@ class Aarq:
                 await self._send(batch)
         except BaseException:
             for job, own in zip(batch, before, strict=True):
-                if job.connection is connection:
+                if connection is not None and job.connection is connection:
                     job.enclose(own)
             raise
         return batch

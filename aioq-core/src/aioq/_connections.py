@@ -132,15 +132,12 @@ class Connections:
 
     async def close(self) -> None:
         """Close what this loop has open."""
-        use = self._use()
-        try:
-            await self._close(use)
-        finally:
-            use.kept = False
+        await self._close(self._use())
 
     async def _close(self, use: _Use) -> None:
         with anyio.CancelScope(shield=True):
             async with use.lock:
+                use.kept = False  # who comes while it closes opens it again, and keeps it
                 if use.keeper is not None:
                     use.client.hang_up()
                     use.client = Client(self._runtime, self)

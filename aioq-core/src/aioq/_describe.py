@@ -23,6 +23,8 @@ MAX_TRACEBACK = 16_000
 _MACHINERY = {"aioq", "anyio", "asyncio", "outcome", "trio"}
 """Packages whose code calls that of tasks."""
 
+_CALL_OF_A_TASK = "aioq.worker._innermost"
+
 ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
@@ -70,7 +72,13 @@ def traceback_of(error: BaseException) -> str:
 
 
 def _from_user_code(frame: TracebackType | None) -> TracebackType | None:
-    """From the first frame that is not on the way there; None when all are."""
+    """Behind the call of a task, where there is one; from there the first frame that is not on the
+    way; None when all are."""
+    inner = frame
+    while inner is not None:
+        if inner.tb_frame.f_globals.get("__name__") == _CALL_OF_A_TASK:
+            frame = inner.tb_next
+        inner = inner.tb_next
     while frame is not None and _leads_to_user_code(frame.tb_frame):
         frame = frame.tb_next
     return frame

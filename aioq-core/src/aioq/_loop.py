@@ -19,6 +19,7 @@ __all__ = [
     "current_loop",
     "has_ended",
     "is_running",
+    "stray_cancel",
     "unwinds",
 ]
 
@@ -73,6 +74,12 @@ def cancelled_from_outside() -> bool:
     except RuntimeError:
         return True
     return task is not None and task.cancelling() > 0
+
+
+def stray_cancel(error: BaseException) -> bool:
+    """Whether this is a cancel that nobody asked of this task: what it called raised it itself, and
+    the work goes on."""
+    return isinstance(error, asyncio.CancelledError) and not cancelled_from_outside()
 
 
 def unwinds(error: BaseException) -> bool:

@@ -24,7 +24,7 @@ import anyio
 from aioq import _background
 from aioq._broker import BaseBroker
 from aioq._clock import monotonic
-from aioq._loop import cancelled_from_outside
+from aioq._loop import stray_cancel
 from aioq._records import Added, Capabilities, NewJob
 from aioq.errors import AioqError, BatchRejected, BrokerUnavailable, EnqueueError
 
@@ -124,7 +124,7 @@ class Sender:
         except BatchRejected as exc:
             return [_refused(exc)]
         except anyio.get_cancelled_exc_class() as exc:
-            if _of_the_store(exc):
+            if stray_cancel(exc):
                 return [_interrupted(exc)]
             # the store may have it or not: sent again under its number it has it once
             unanswered = numbered
@@ -189,7 +189,7 @@ class Sender:
         except BatchRejected:
             return
         except anyio.get_cancelled_exc_class() as exc:
-            if not _of_the_store(exc):
+            if not stray_cancel(exc):
                 raise
 
     async def _send(self, calls: list[_Call]) -> None:
@@ -203,7 +203,7 @@ class Sender:
             for call in calls:
                 missing = len(call.jobs) - len(call.answers)
                 call.answers.extend([_interrupted(exc)] * missing)
-            if not (isinstance(exc, Exception) or _of_the_store(exc)):
+            if not (isinstance(exc, Exception) or stray_cancel(exc)):
                 raise
 
     async def _send_together(self, calls: list[_Call]) -> None:
@@ -299,11 +299,6 @@ def _portions(jobs: Sequence[NewJob], able: Capabilities) -> Iterator[Sequence[N
 
 def _refused(error: BatchRejected) -> EnqueueError:
     return EnqueueError(f"the store refused it: {error}")
-
-
-def _of_the_store(error: BaseException) -> bool:
-    """A cancel that nobody asked of this task: its driver raised it, and the work goes on."""
-    return isinstance(error, anyio.get_cancelled_exc_class()) and not cancelled_from_outside()
 
 
 def _interrupted(error: BaseException) -> EnqueueError:

@@ -109,6 +109,10 @@ class Signature:
             message += f"; its first parameter, {self._ctx.name!r}, gets ctx"
         return InvalidArguments(message)
 
+    def takes(self, name: str) -> bool:
+        """Whether it has a parameter of this name."""
+        return name in self._parameters
+
     def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """What each parameter gets in this call, defaults included.
 

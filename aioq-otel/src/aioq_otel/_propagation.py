@@ -8,6 +8,7 @@ from typing import Any, Final
 from opentelemetry import baggage, propagate, trace
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
+from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -71,7 +72,9 @@ class Propagation:
 def _is_plain(textmap: TextMapPropagator) -> bool:
     """Whether it is W3C's trace context, with baggage or without, as by default: then a span alone
     is one header of a fixed form, which is written and read here in a fifth of the time."""
-    parts: Sequence[Any] = getattr(textmap, "_propagators", [textmap])
+    parts: Sequence[Any] = [textmap]
+    if type(textmap) is CompositePropagator:
+        parts = getattr(textmap, "_propagators", parts)
     kinds: set[type[Any]] = {type(part) for part in parts}
     return TraceContextTextMapPropagator in kinds and kinds <= {
         TraceContextTextMapPropagator,

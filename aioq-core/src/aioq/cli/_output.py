@@ -74,9 +74,9 @@ def show_warning(
 
 def place(filename: str, lineno: int) -> str:
     """``tasks.py:7``: where in a file, which is named as from the working directory."""
-    file = Path(filename)
-    here = Path.cwd()
-    return f"{file.relative_to(here) if file.is_relative_to(here) else file}:{lineno}"
+    with suppress(OSError, ValueError):  # that directory is gone, or the file is elsewhere
+        filename = str(Path(filename).relative_to(Path.cwd()))
+    return f"{filename}:{lineno}"
 
 
 def as_json(value: Any) -> str:

@@ -1,7 +1,7 @@
 """``aioq enqueue``: send one job from the shell."""
 
 import asyncio
-import inspect
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -19,8 +19,7 @@ from aioq._wire import Body
 from aioq.cli._apps import connected, has_module, load_app, task_of
 from aioq.cli._jobs import as_record
 from aioq.cli._output import as_json, note, print_json
-from aioq.cli._queues import read_queues
-from aioq.errors import ConfigurationError, InvalidArguments, InvalidOption
+from aioq.errors import AioqError, ConfigurationError, InvalidArguments, InvalidOption
 
 __all__ = ["command"]
 
@@ -171,9 +170,8 @@ def _load(path: str) -> Aarq:
 
 def _taken_as_text(task: TaskDef[..., Any], args: list[Any]) -> str:
     """The hint for one who gives an argument by name without ``--kw``."""
-    names = inspect.signature(task.fn).parameters
     for text in args:
-        if isinstance(text, str) and "=" in text and text.partition("=")[0] in names:
+        if isinstance(text, str) and "=" in text and task.signature.takes(text.partition("=")[0]):
             return f"; {text!r} is text: give an argument by its name with --kw {text}"
     return ""
 
@@ -198,11 +196,11 @@ def _by_annotations(
 
 async def _tell_unserved(app: Aarq, app_path: str, queue: str) -> None:
     """Say why it may wait long: nobody serves the queue, or it is paused."""
-    (found,) = [each for each in await read_queues(app.broker, [queue]) if each.name == queue]
-    if found.workers == 0:
-        note(f"no worker serves queue {queue!r} now: start one with 'aioq worker {app_path}'")
-    if found.stats.paused:
-        note(f"queue {queue!r} is paused: 'aioq queues resume {app_path} {queue}' ends that")
+    with suppress(AioqError):  # the job is stored, and waited for in any case
+        if any(stats.paused for stats in await app.broker.counts([queue])):
+            note(f"queue {queue!r} is paused: 'aioq queues resume {app_path} {queue}' ends that")
+        if not any(queue in worker.queues for worker in await app.broker.workers()):
+            note(f"no worker serves queue {queue!r} now: start one with 'aioq worker {app_path}'")
 
 
 async def _wait(job: Job[Any], timeout: float | None) -> None:

@@ -43,8 +43,8 @@ class LoggingMiddleware(Middleware):
                 self._log.debug("job.snoozed", delay=delay)
             case Abort(reason=reason):
                 self._log.error("job.failed", reason=reason, **_fields(job))
-            case _ if job.stop_reason is not None:
-                """The worker stops it, and tells of this error itself."""
+            case _ if job.stop_reason is not None and error is not job.unsaved:
+                pass  # of its clean-up: the worker tells of it itself
             case _:
                 self._log.error(
                     "job.failed", reason=describe(error), exc_info=exc_info(error), **_fields(job)

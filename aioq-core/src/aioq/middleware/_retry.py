@@ -42,6 +42,8 @@ class RetryMiddleware(Middleware):
                 error.delay = retry_delay(job)
             case Retry() | Snooze() | Abort():
                 return
+            case _ if error is job.unsaved:
+                return  # a result that cannot be saved: another run would end like this
             case _ if job.stop_reason is not None:
                 return  # of its clean-up: the worker says what becomes of it
             case _ if left > 0 and isinstance(error, job.options.retry_on):

@@ -31,7 +31,7 @@ class RunningJob:
         policy, options: what the job was enqueued with, and what its task says now.
         state: a place for middleware, empty at each attempt.
         kept: the value to be saved as the result, see ``keep``.
-        packed: that value, and the bytes to be saved.
+        packed, unsaved: that value and the bytes to be saved, or why there are none.
         stop_reason: why the worker cancels the attempt: its ``cancel`` was asked, its lease was
             ``lost``, or the worker's ``shutdown``; None as long as it does not.
     """
@@ -58,6 +58,7 @@ class RunningJob:
         "state",
         "stop_reason",
         "task_name",
+        "unsaved",
         "worker_id",
     )
 
@@ -97,6 +98,7 @@ class RunningJob:
         self.kept: Any = None
         self.has_result = False
         self.packed: tuple[object, bytes] | None = None
+        self.unsaved: Exception | None = None
         self.stop_reason: StopReason | None = None
 
     def keep(self, value: object) -> None:
@@ -107,7 +109,11 @@ class RunningJob:
             PayloadTooLarge: it is larger than the broker allows.
         """
         # now, so that the layers around see the attempt fail that has no result to save
-        self.packed = None if self._pack is None else (value, self._pack(self.task_name, value))
+        try:
+            self.packed = None if self._pack is None else (value, self._pack(self.task_name, value))
+        except Exception as exc:
+            self.unsaved = exc
+            raise
         self.kept = value
         self.has_result = True
 

@@ -173,7 +173,8 @@ class Executor:
         except (Exception, BaseExceptionGroup) as exc:
             if unwinds(exc):
                 raise
-            if attempt.cause is not None and instruction_in(exc) is None:
+            own = instruction_in(exc) is not None or exc is job.unsaved
+            if attempt.cause is not None and not own:
                 # of its clean-up, or what a library made of our cancel: no failure of the job
                 return self._cancelled_with(attempt, exc)
             return judge(exc, retries_left=job.retries < job.max_retries)
@@ -262,8 +263,7 @@ class Executor:
         if waited >= self._grace_ms:
             return self._give_up(
                 attempt,
-                f"{reason} (no worker could run it for {waited // 1000} s; two apps that share a "
-                f"store need a namespace each)",
+                f"{reason} (no worker could run it for {waited // 1000} s)",
             )
         delay = min(max(HAND_BACK_DELAY, waited / 2000), LONGEST_HAND_BACK_DELAY)
         delay = min(delay, max(0.1, (self._grace_ms - waited) / 1000))
@@ -349,9 +349,9 @@ class Executor:
                     note = msgspec.structs.replace(note, unknown_since=attempt.delivery.claimed_ms)
             case Released():
                 if note.interruptions >= INTERRUPTIONS:
-                    reason = f"interrupted by {INTERRUPTIONS} stopping workers"
-                    self._report("error", "job.dead", attempt, reason=reason)
-                    outcome = Dead(reason)
+                    outcome = self._give_up(
+                        attempt, f"interrupted by {INTERRUPTIONS} stopping workers"
+                    )
                 note = msgspec.structs.replace(
                     note, interruptions=note.interruptions + 1, unknown_since=None
                 )

@@ -78,6 +78,8 @@ class Fetcher:
 
     async def step(self) -> Rest | None:
         """Claim into free slots and start what was claimed; rest where there was nothing."""
+        if self.exhausted.is_set():  # the worker is about to stop
+            return partial(self._wait, anyio.sleep_forever, None)
         if self._settler.full:
             await self._wait(self._settler.room, None)
         wanted = min(self._attempts.free, self._most)

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import anyio
 import anyio.lowlevel
 
+from aioq._loop import stray_cancel
 from aioq.worker._health import Health
 from aioq.worker._trouble import Trouble
 
@@ -30,7 +31,9 @@ async def run_loop(
     while not stopping.is_set():
         try:
             rest = await step()
-        except Exception as exc:
+        except BaseException as exc:
+            if not (isinstance(exc, Exception) or stray_cancel(exc)):
+                raise
             trouble.met(exc)
         else:
             health.ok(name)

@@ -14,6 +14,7 @@ import anyio
 
 from aioq import _background
 from aioq._broker import BaseBroker
+from aioq._loop import stray_cancel
 from aioq._records import Settled, Settlement
 from aioq._wire import Note, encode_note
 from aioq.errors import BatchRejected, BrokerError
@@ -132,6 +133,8 @@ class Settler:
             while self._batches:
                 batch = self._batches.popleft()
                 await self._send(batch.endings)
+                if self.given_up:  # trio cancels only at the next wait
+                    return
                 # who is cancelled before has heard nothing, and tells nobody anything
                 self.open -= len(batch.endings)
                 self._bytes -= batch.size
@@ -183,7 +186,9 @@ class Settler:
                 _check_number(len(settlements), len(answers))
             except BatchRejected:
                 raise
-            except Exception as exc:
+            except BaseException as exc:
+                if not (isinstance(exc, Exception) or stray_cancel(exc)):
+                    raise
                 self._trouble.met(exc)
             else:
                 self._health.ok("settle")

@@ -22,7 +22,7 @@ class Trouble:
         self._unavailable = False
         self._told: str | None = None
 
-    def met(self, exc: Exception) -> None:
+    def met(self, exc: BaseException) -> None:
         """The loop has failed by this."""
         reason = str(exc) if isinstance(exc, BrokerError) else f"{type(exc).__name__}: {exc}"
         self._health.failed(self._loop, reason)
