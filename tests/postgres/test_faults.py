@@ -16,6 +16,7 @@ from aioq.errors import BrokerError, BrokerUnavailable
 from aioq.plugins import Renewed, Token, WorkerInfo
 from aioq_postgres import PostgresBroker
 from aioq_postgres._hints import Ear
+from aioq_postgres._notify import channel_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -343,12 +344,23 @@ async def test_a_call_is_one_transaction_of_a_pooler(
 
 
 async def test_closing_lets_calls_come_to_their_end(
-    open_broker: Callable[..., Any], broker: PostgresBroker, sql: Sql, schema: str
+    open_broker: Callable[..., Any],
+    broker: PostgresBroker,
+    sql: Sql,
+    schema: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("aioq_postgres._local.FAREWELL", 60.0)
     hand = Hand(broker)
     heard = Hand(await open_broker(broker._server.dsn))
     hints = heard.broker.hints(sitting(heard), lambda: 1)
     await anext(hints)
+    async with asyncio.timeout(30):
+        while not await sql.fetchval(  # noqa: ASYNC110 - no event comes from there
+            "select count(*) from pg_stat_activity where query ilike 'listen%' and query like $1",
+            f"%{channel_of(schema)}%",
+        ):
+            await asyncio.sleep(0.01)
     jobs = hand.make(1)
     transaction = sql.transaction()
     await transaction.start()

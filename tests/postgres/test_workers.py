@@ -72,7 +72,7 @@ async def test_a_worker_whose_tables_are_dropped_says_so_and_waits_for_them(
 ) -> None:
     worker = await fleet.start(lease=30.0)
     first = await jobs.work.enqueue()
-    await eventually(lambda: bool(journal.of(first.id, "end")), 60, worker.text)
+    await first.finished(timeout=60)
     await own.execute("drop schema aioq cascade")
     # One loop tries again several times until a second one says so, too.
     await eventually(lambda: worker.text().count(SAID) >= 2, 60, worker.text)

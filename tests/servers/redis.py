@@ -173,7 +173,7 @@ def start_cluster(
     """
     options = {
         "cluster-enabled": "yes",
-        "cluster-node-timeout": 2000,
+        "cluster-node-timeout": 15_000,
         "cluster-require-full-coverage": "no",
     }
     with contextlib.ExitStack() as stack:

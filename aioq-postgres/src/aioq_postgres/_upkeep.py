@@ -32,7 +32,7 @@ with c as materialized (
         when abs(now_ms() - last) > $1::bigint / 2 then now_ms() + $1 else rescue_after
     end
     where only_one
-        and (last is null or abs(now_ms() - last) > least({STAMP_EVERY_MS}, $1 / 8))
+        and (last is null or abs(now_ms() - last) > least({STAMP_EVERY_MS}, $1::bigint / 8))
 ), cut as (
     update aioq.job set lease_until = c.now + $1 from c
     where (select before - now > {CLOCK_SLACK_MS} from c)

@@ -27,6 +27,7 @@ from aioq.plugins import (
     Upkeep,
     WorkerInfo,
 )
+from aioq_redis._address import Address
 from aioq_redis._claim import Haul
 from aioq_redis._enqueue import added, enqueue_calls
 from aioq_redis._errors import packing
@@ -188,11 +189,17 @@ class RedisBroker(BaseBroker):
         session = self._session()
         self._served.update(dict.fromkeys(queues))
         haul = Haul(limit, worker, lease_ms, max_bytes, quarantined)
+        away: set[Address] = set()
         for group in session.store.groups(queues):
+            server = session.store.server_of(group[0])
+            if server in away:
+                continue  # to wait for each of its slots would use up the leases of the others
             try:
                 reply = await session.store.run_group(session.scripts.claim, group, haul.args())
             except AioqError as exc:
                 haul.failed(exc)
+                if isinstance(exc, BrokerUnavailable):
+                    away.add(server)
             else:
                 haul.read(group, reply)
         claimed = haul.result()
@@ -255,7 +262,11 @@ class RedisBroker(BaseBroker):
         more = False
         kept = self._settings.kept
         failure: AioqError | None = None
+        away: set[Address] = set()
         for queue in queues:
+            server = session.store.server_of(queue)
+            if server in away:
+                continue
             left = (budget - done[0], budget - done[1], budget - done[3])
             args = [lease_ms, *left, self.max_crashes]
             args += [kept.other_ms, kept.other, kept.completed]
@@ -263,6 +274,8 @@ class RedisBroker(BaseBroker):
                 *figures, used_up = await session.store.run(session.scripts.upkeep, queue, args)
             except AioqError as exc:
                 failure = exc  # the other queues are looked after all the same
+                if isinstance(exc, BrokerUnavailable):
+                    away.add(server)
                 continue
             done = [total + figure for total, figure in zip(done, figures, strict=True)]
             more = more or used_up == 1

@@ -63,7 +63,7 @@ class Link:
             if await self._connection.can_read():
                 return False
             if monotonic() - self._used > _RESTED:
-                await self.call(_PING, 1, min(_PONG, within))
+                await self.call(_PING, 1, min(_PONG, within / 2))
         except TimeoutError:  # which is an OSError
             raise
         except (OSError, RedisError):

@@ -13,8 +13,8 @@ __all__ = ["Registry"]
 
 _ENTERED_FOR = 60.0
 """Seconds after which a queue's name is written again, should the registry have been lost."""
-_REFUSED_FOR = 5.0
-"""Seconds after which it is tried again when it was refused."""
+_REFUSED_FOR = 60.0
+"""Seconds after a refusal in which no queue is entered: a silent server holds up an enqueue."""
 _WORKER_TTL_MS = 60_000
 
 
@@ -30,6 +30,7 @@ class Registry:
         self._store = store
         self._scripts = scripts
         self._next: dict[str, float] = {}
+        self._refused_until = 0.0
         self.known: dict[str, None] = {}
         """Queues that this event loop has met."""
 
@@ -40,15 +41,15 @@ class Registry:
         enqueued elsewhere.
         """
         now = monotonic()
-        if now < self._next.get(queue, 0.0):
+        if now < max(self._next.get(queue, 0.0), self._refused_until):
             return
         self.known[queue] = None
-        self._next[queue] = now + _REFUSED_FOR
+        self._next[queue] = now + _ENTERED_FOR
         try:
             await self._store.command(None, b"SADD", self._store.keys.queues, queue)
         except BrokerError:
-            return
-        self._next[queue] = now + _ENTERED_FOR
+            del self._next[queue]
+            self._refused_until = monotonic() + _REFUSED_FOR
 
     async def queues(self) -> list[str]:
         """The names of all queues that were ever used."""

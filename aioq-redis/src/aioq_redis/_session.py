@@ -88,7 +88,12 @@ async def _check_others(store: Store, settings: Settings, topology: Topology, bu
         except BrokerUnavailable:
             pass
 
-    await asyncio.gather(*(check_one(address) for address in topology.masters if address != but))
+    others = [address for address in topology.masters if address != but]
+    # all to their end: what goes on after a refusal would make connections that nobody closes
+    found = await asyncio.gather(*map(check_one, others), return_exceptions=True)
+    for refusal in found:
+        if refusal is not None:
+            raise refusal
 
 
 async def _check_one(store: Store, settings: Settings, address: Address, where: str) -> Facts:

@@ -135,6 +135,26 @@ class Store:
             slots.setdefault(self._topology.slot(queue), []).append(queue)
         return list(slots.values())
 
+    def server_of(self, queue: str) -> Address:
+        """Who holds a queue, as far as is known."""
+        return self._topology.address(self._topology.slot(queue))
+
+    async def link_to_any(self) -> Link:
+        """The same to whichever server answers: all of a cluster hear what is published."""
+        if not self._topology.clustered:
+            return await self.link(None)
+        with translated(self._server.shown):
+            await self._refresh()
+            failure: Exception | None = None
+            for address in self._topology.addresses:
+                try:
+                    return await self._at(address).connect()
+                except (RedisError, OSError) as exc:
+                    self.doubt()
+                    failure = exc
+            assert failure is not None
+            raise failure
+
     async def link(self, queue: str | None) -> Link:
         """A connection of the caller's own to the server that holds a queue."""
         with translated(self._server.shown):

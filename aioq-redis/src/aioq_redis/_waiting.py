@@ -60,9 +60,8 @@ class Waiting:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
-            self._ended(
-                self._closed()
-            )  # a task that was cancelled before it began has said nothing
+            # a task that was cancelled before it began has said nothing
+            self._ended(self._closed())
 
     async def _until_listening(self, future: _Future) -> None:
         """What is not heard of yet cannot be missed; it may fail, and then the future knows."""
@@ -84,7 +83,7 @@ class Waiting:
     async def _run(self) -> None:
         failure: AioqError = self._closed()
         try:
-            listener = Listener(await self._store.link(None), self._where, self._store.within)
+            listener = Listener(await self._store.link_to_any(), self._where, self._store.within)
             try:
                 await listener.subscribe([self._channel])
                 self._listening.set()

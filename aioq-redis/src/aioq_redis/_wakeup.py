@@ -8,10 +8,12 @@ not block: it would take another's wake-up.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 from redis.exceptions import RedisError
 
+from aioq.errors import BrokerUnavailable
 from aioq.plugins import Hint, WorkerInfo
 from aioq_redis._errors import translate, translated
 from aioq_redis._link import pack
@@ -24,6 +26,8 @@ __all__ = ["Appetites", "wake_ups"]
 _BLOCK = 4.0
 """Seconds a worker blocks at most; with the deadline on top, a dead connection is noticed in 10."""
 
+_AGAIN = 1.0
+"""Seconds after which a server that was away is asked again."""
 _News = asyncio.Queue[Hint | Exception]
 
 
@@ -58,11 +62,11 @@ async def wake_ups(
     """As ``BaseBroker.hints``; raises ``BrokerUnavailable`` when a connection is lost."""
     news: _News = asyncio.Queue()
     hungry = appetites.of(worker.id)
-    work = [
-        _await_work(store, queues, hungry, free, news, where)
-        for queues in store.groups(worker.queues)
-    ]
-    duties = [*work, _await_cancels(store, worker, news, where)]
+    groups = store.groups(worker.queues)
+    work = [partial(_await_work, store, queues, hungry, free, news, where) for queues in groups]
+    # One server of several may be away: polls suffice for its queues, all else goes on.
+    rings = [_lasting(duty) for duty in work] if len(work) > 1 else [duty() for duty in work]
+    duties = [*rings, _await_cancels(store, worker, news, where)]
     tasks = [asyncio.create_task(_reporting(duty, news)) for duty in duties]
     try:
         while True:
@@ -82,6 +86,15 @@ async def _reporting(duty: Coroutine[Any, Any, None], news: _News) -> None:
         await duty
     except Exception as exc:
         news.put_nowait(exc)
+
+
+async def _lasting(duty: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Do it again when the server is lost."""
+    while True:
+        try:
+            await duty()
+        except BrokerUnavailable:
+            await asyncio.sleep(_AGAIN)
 
 
 async def _await_work(
@@ -122,7 +135,7 @@ async def _await_work(
 async def _await_cancels(store: Store, worker: WorkerInfo, news: _News, where: str) -> None:
     own = pack_id(worker.id)
     channels = {store.keys.of(queue, "cancel"): queue for queue in worker.queues}
-    listener = Listener(await store.link(None), where, store.within)
+    listener = Listener(await store.link_to_any(), where, store.within)
     try:
         await listener.subscribe(list(channels))
         while True:
