@@ -30,12 +30,10 @@ PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 THIS_PYTHON = "{}.{}".format(*sys.version_info)
 SAME_EVERYWHERE = [
     *("cli", "docs", "packaging", "postgres"),
-    "conformance/test_broken_brokers.py",
-    "conformance/test_postgres.py::TestPostgresModel",
-    "conformance/test_redis.py::TestRedisCluster",
-    "conformance/test_redis.py::TestRedisModel",
+    *(f"conformance/test_{what}.py" for what in ("broken_brokers", "postgres", "redis")),
 ]
-"""What in tests/ no Python changes: run on the one that runs nox, as what is slow."""
+"""What in tests/ no Python changes, or a server answers: run on the one that runs nox, as what is
+slow. The others meet the servers in tests/redis and tests/loops."""
 LESS = {"AIOQ_CONFORMANCE_ROUNDS": "50", "AIOQ_CONFORMANCE_EXAMPLES": "20"}
 """How far the kit goes on the other Pythons: all its cases, but less often by chance."""
 
@@ -198,6 +196,5 @@ def tests(session: nox.Session) -> None:
     # One more than cores, since each waits for a server or a process now and then.
     side_by_side = ["-n", str(1 + (os.cpu_count() or 1)), "--dist", "worksteal"]
     left_out, env = ([], {}) if session.python == THIS_PYTHON else (SAME_EVERYWHERE, LESS)
-    without = [f"--{'deselect' if '::' in each else 'ignore'}=tests/{each}" for each in left_out]
-    chosen = ["-m", "not slow", *without, "tests"]
+    chosen = ["-m", "not slow", *(f"--ignore=tests/{each}" for each in left_out), "tests"]
     session.run("pytest", *side_by_side, *(session.posargs or chosen), env=env)
