@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -34,12 +35,18 @@ def cluster(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> Iterator[
         yield servers
 
 
-def _queue_on(number: int, servers: int = 3) -> str:
-    """A queue whose slot is in the share of this server."""
+def _queues_on(number: int, count: int, servers: int = 3) -> list[str]:
+    """Queues whose slots are in the share of this server."""
     names = (f"q{index}" for index in range(1000))
-    return next(
+    there = (
         name for name in names if key_slot(f"aioq.{name}".encode()) * servers // 16384 == number
     )
+    return list(islice(there, count))
+
+
+def _queue_on(number: int) -> str:
+    (queue,) = _queues_on(number, 1)
+    return queue
 
 
 def _move_slot(servers: list[RedisServer], slot: int, source: int, target: int) -> None:
@@ -162,6 +169,94 @@ async def test_queues_live_without_the_registry(cluster: list[RedisServer]) -> N
         assert await hand.statuses([job]) == {"pending": 1}
         (held,) = await hand.claim()
         assert list(await hand.settle(held)) == ["accepted"]
+
+
+async def test_who_enqueues_and_who_waits_asks_a_registry_that_is_away_no_more(
+    cluster: list[RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A silent server would hold each of them up until the deadline of its call."""
+    registry = key_slot(b"aioq") * 3 // 16384
+    alive = (registry + 1) % 3
+    async with RedisBroker(cluster[alive].url, socket_timeout=PATIENCE) as broker:
+        store = broker._session().store
+        asked: list[str] = []
+        command = store.command
+
+        async def counted(queue: str | None, *parts: Any) -> Any:
+            if queue is None:
+                asked.append(parts[-1])
+            return await command(queue, *parts)
+
+        monkeypatch.setattr(store, "command", counted)
+        await asyncio.to_thread(cluster[registry].kill)
+        first, *others = [Hand(broker, queue) for queue in _queues_on(alive, 4)]
+        for hand in (first, *others):
+            (job,) = await hand.add(1)
+            assert await hand.statuses([job]) == {"pending": 1}
+        assert asked == [first.queue]
+        waiting = asyncio.ensure_future(broker.wait_finished(job.id))
+        (held,) = await hand.claim()
+        await hand.settle(held)
+        async with asyncio.timeout(PATIENCE):
+            info = await waiting
+        assert info is not None
+        assert info.status == "completed"
+
+
+async def test_a_server_that_does_not_answer_is_asked_for_one_of_its_queues_alone(
+    cluster: list[RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To wait for each would use up the leases of what the others have handed out."""
+    here, there = _queue_on(0), _queues_on(1, 4)
+    async with RedisBroker(cluster[0].url, socket_timeout=PATIENCE) as broker:
+        hand = Hand(broker, here)
+        await hand.add(2)
+        store = broker._session().store
+        claimed: list[str] = []
+        kept: list[str] = []
+        run_group, run = store.run_group, store.run
+
+        async def counted_group(script: Any, queues: Any, args: Any) -> Any:
+            claimed.extend(queues)
+            return await run_group(script, queues, args)
+
+        async def counted(script: Any, queue: str, args: Any) -> Any:
+            kept.append(queue)
+            return await run(script, queue, args)
+
+        monkeypatch.setattr(store, "run_group", counted_group)
+        monkeypatch.setattr(store, "run", counted)
+        await asyncio.to_thread(cluster[1].kill)
+        worker = hand.worker
+        found = await broker.claim([*there, here], 1, worker=worker, lease_ms=HOUR)
+        assert [job.queue for job in found.jobs] == [here]
+        assert claimed == [there[0], here]
+        with pytest.raises(BrokerUnavailable):
+            await broker.upkeep([*there, here], lease_ms=HOUR)
+        assert kept == [there[0], here]
+
+
+async def test_wake_ups_go_on_beside_a_server_that_is_away(cluster: list[RedisServer]) -> None:
+    here, there = _queue_on(0), _queue_on(1)
+    async with RedisBroker(cluster[0].url, socket_timeout=PATIENCE) as broker:
+        hand = Hand(broker, here)
+        (job,) = await hand.add(1)
+        (held,) = await hand.claim(1)
+        await asyncio.to_thread(cluster[1].kill)
+        worker = WorkerInfo(hand.worker, "host", 1, (there, here), 1, "0")
+        hints = broker.hints(worker, lambda: 1)
+        async with asyncio.timeout(PATIENCE):
+            heard = asyncio.ensure_future(anext(hints))
+            with cluster[0].client() as client:
+                await eventually(lambda: client.info("clients")["blocked_clients"] > 0)
+            await hand.add(1)
+            assert await heard == Hint(here)
+            heard = asyncio.ensure_future(anext(hints))
+            while not heard.done():  # whoever listens may only have begun
+                await broker.cancel([job.id])
+                await asyncio.wait([heard], timeout=0.1)
+            assert (await heard).cancel == held.token
+        await hints.aclose()
 
 
 async def test_every_server_is_checked(cluster: list[RedisServer]) -> None:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from time import monotonic
 
-from aioq.errors import BrokerError
+from aioq.errors import BrokerError, BrokerUnavailable
 from aioq.plugins import WorkerInfo
 from aioq_redis._scripts import Scripts
 from aioq_redis._store import Store
@@ -13,8 +13,11 @@ __all__ = ["Registry"]
 
 _ENTERED_FOR = 60.0
 """Seconds after which a queue's name is written again, should the registry have been lost."""
-_REFUSED_FOR = 60.0
-"""Seconds after a refusal in which no queue is entered: a silent server holds up an enqueue."""
+_REFUSED_FOR = 5.0
+"""Seconds after which it is tried again when it was refused."""
+_AWAY_FOR = 60.0
+"""Seconds for which no queue is entered after the server was out of reach: a silent one holds up
+whoever enqueues until the call's deadline."""
 _WORKER_TTL_MS = 60_000
 
 
@@ -30,7 +33,7 @@ class Registry:
         self._store = store
         self._scripts = scripts
         self._next: dict[str, float] = {}
-        self._refused_until = 0.0
+        self._away_until = 0.0
         self.known: dict[str, None] = {}
         """Queues that this event loop has met."""
 
@@ -40,16 +43,19 @@ class Registry:
         Only those who list queues need it: that its server is away or full keeps no job from being
         enqueued elsewhere.
         """
-        now = monotonic()
-        if now < max(self._next.get(queue, 0.0), self._refused_until):
-            return
         self.known[queue] = None
-        self._next[queue] = now + _ENTERED_FOR
+        now = monotonic()
+        if now < max(self._next.get(queue, 0.0), self._away_until):
+            return
+        self._next[queue] = now + _REFUSED_FOR  # who comes meanwhile does not ask as well
         try:
             await self._store.command(None, b"SADD", self._store.keys.queues, queue)
+        except BrokerUnavailable:
+            self._away_until = monotonic() + _AWAY_FOR
         except BrokerError:
-            del self._next[queue]
-            self._refused_until = monotonic() + _REFUSED_FOR
+            return
+        else:
+            self._next[queue] = now + _ENTERED_FOR
 
     async def queues(self) -> list[str]:
         """The names of all queues that were ever used."""
